@@ -1,0 +1,12 @@
+//! The ports: what the behaviour needs from the world. `src` implements them over PostgreSQL and HTTP,
+//! [`crate::testing`] in memory, so every rule is tested on virtual time and without I/O.
+
+pub mod store;
+pub mod upstream;
+
+pub use store::{
+    Append, AppendRefusal, Appended, BotConfig, FinishedReply, MessageStore, NewMessage,
+    NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits,
+    Transcript,
+};
+pub use upstream::{ChatRequest, ChatTurn, TurnRole, Upstream, UpstreamError, UpstreamEvent};

@@ -1,0 +1,307 @@
+//! The port to durable storage.
+
+use futures_util::future::BoxFuture;
+use hubbub_protocol::{
+    BotId, ClientMessageId, EndedReply, Epoch, ErrorCode, MessageFrame, NodeId, ReplyId, Role, Seq,
+    SessionId, TenantId, Timestamp, Usage, VisitorId,
+};
+use serde_json::{Map, Value};
+
+/// Durable storage of sessions, messages and replies. Implemented by PostgreSQL.
+///
+/// Every method has a deadline of its own and answers [`StoreError::Unavailable`] when it passes.
+pub trait MessageStore: Send + Sync + 'static {
+    /// Commits a batch in one transaction and answers each entry, in order.
+    ///
+    /// Numbers are given inside the transaction, after deduplication, gap-free in each session, in the
+    /// order of the batch. An error means nothing of the batch is known to be stored: because every
+    /// entry is idempotent, the caller may send the same batch again.
+    fn append(
+        &self,
+        batch: Vec<Append>,
+    ) -> BoxFuture<'_, Result<Vec<Result<Appended, AppendRefusal>>, StoreError>>;
+
+    /// Notes that sessions were active now. Coalesced by the caller; losing one call harms nothing.
+    fn touch(&self, sessions: Vec<(TenantId, SessionId)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Creates a session.
+    fn open_session(&self, session: NewSession)
+    -> BoxFuture<'_, Result<SessionRecord, StoreError>>;
+
+    /// What a session's actor needs to start; `None` if the tenant has no such session.
+    fn load_session(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<Option<SessionRecord>, StoreError>>;
+
+    /// Messages with `seq > after`, oldest first, at most `limit`, and the replies to them that failed
+    /// or were cancelled.
+    fn list_after(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        after: Seq,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
+
+    /// The newest messages with `seq < before` (all if `None`), oldest first, at most `limit`.
+    fn list_before(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        before: Option<Seq>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
+
+    /// A bot's configuration; `None` if the tenant has no such bot.
+    fn find_bot(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+    ) -> BoxFuture<'_, Result<Option<BotConfig>, StoreError>>;
+
+    /// A tenant's limits; `None` if there is no such tenant.
+    fn find_tenant(
+        &self,
+        tenant: TenantId,
+    ) -> BoxFuture<'_, Result<Option<TenantLimits>, StoreError>>;
+
+    /// Extends this node's lease on the replies it is writing.
+    fn renew_lease(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Takes over at most `limit` pending replies whose node's lease has run out. Each is this node's
+    /// afterwards, under a higher fence, so the old node can no longer end it.
+    fn claim_orphans(
+        &self,
+        node: NodeId,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(TenantId, PendingReply)>, StoreError>>;
+}
+
+/// One entry of a batch.
+#[derive(Clone, Debug)]
+pub enum Append {
+    /// A message of a person, with the reply it asks for.
+    Message(NewMessage),
+    /// The end of a reply.
+    Reply(FinishedReply),
+}
+
+impl Append {
+    /// The session the entry belongs to.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Message(message) => message.session,
+            Self::Reply(end) => end.session,
+        }
+    }
+
+    /// The tenant the entry belongs to.
+    pub fn tenant(&self) -> TenantId {
+        match self {
+            Self::Message(message) => message.tenant,
+            Self::Reply(end) => end.tenant,
+        }
+    }
+}
+
+/// A message to store.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its session.
+    pub session: SessionId,
+    /// The writer's id of it: unique in the session.
+    pub id: ClientMessageId,
+    /// In which role it was written.
+    pub role: Role,
+    /// Who wrote it, for people to read.
+    pub author: String,
+    /// What it says.
+    pub text: String,
+    /// Kept with it.
+    pub metadata: Option<Map<String, Value>>,
+    /// The pending reply to store with it: who is going to write it, and under which fence.
+    pub reply: Option<(ReplyId, NodeId, u64)>,
+}
+
+/// The end of a reply: stored only while the reply is pending, owned by `node`, under `fence`.
+#[derive(Clone, Debug)]
+pub struct FinishedReply {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its session.
+    pub session: SessionId,
+    /// The reply.
+    pub reply: ReplyId,
+    /// Who wrote it.
+    pub node: NodeId,
+    /// Under which fence.
+    pub fence: u64,
+    /// How it ended.
+    pub end: ReplyEnd,
+    /// Everything that was written, also when it was cancelled.
+    pub text: String,
+    /// The bot's name.
+    pub author: String,
+    /// The model that wrote it, if any was reached.
+    pub model: Option<String>,
+    /// What it took, as far as known.
+    pub usage: Option<Usage>,
+    /// Milliseconds from the question's commit to the first token.
+    pub first_token_ms: Option<u64>,
+    /// Milliseconds from the question's commit to the end.
+    pub latency_ms: u64,
+}
+
+/// How a reply ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// With a message.
+    Completed,
+    /// Typed.
+    Failed(ErrorCode, String),
+    /// Stopped by a person.
+    Cancelled,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug)]
+pub enum Appended {
+    /// The message is stored, now or (`duplicate`) earlier.
+    Message {
+        /// As stored.
+        message: StoredMessage,
+        /// It had been stored before; `message` is what was stored then.
+        duplicate: bool,
+        /// The pending reply stored with it, now or earlier.
+        reply: Option<ReplyId>,
+    },
+    /// The reply is ended without a message.
+    ReplyEnded,
+}
+
+/// Why an entry was not stored; the rest of its batch was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefusal {
+    /// The same id with another text is stored.
+    #[error("the id is taken by another text")]
+    Conflict,
+    /// The tenant has no such session.
+    #[error("no such session")]
+    NoSession,
+    /// The reply is not this node's to end: ended already, or taken over under a higher fence.
+    #[error("the fence is stale")]
+    StaleFence,
+}
+
+/// A stored message, as a frame that can be sent.
+pub type StoredMessage = MessageFrame;
+
+/// A page of a session's log.
+#[derive(Clone, Debug, Default)]
+pub struct Transcript {
+    /// Oldest first.
+    pub messages: Vec<StoredMessage>,
+    /// Failed and cancelled replies to these messages.
+    pub ended: Vec<EndedReply>,
+    /// Whether there are more in the direction asked for.
+    pub more: bool,
+}
+
+/// A session to create.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its id, a UUIDv7 made by the server.
+    pub session: SessionId,
+    /// Its bot, which must be the tenant's: else [`StoreError::NoBot`].
+    pub bot: BotId,
+    /// Who opened it; `None` for an API key.
+    pub visitor: Option<VisitorId>,
+}
+
+/// What a session's actor starts from.
+#[derive(Clone, Debug)]
+pub struct SessionRecord {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its id.
+    pub session: SessionId,
+    /// Its bot.
+    pub bot: BotId,
+    /// Who opened it; `None` for an API key.
+    pub visitor: Option<VisitorId>,
+    /// The newest seq.
+    pub head: Seq,
+    /// Rises with every change of handler.
+    pub fence: u64,
+    /// The log its seqs belong to.
+    pub epoch: Epoch,
+    /// Replies that have no end yet, oldest first.
+    pub pending: Vec<PendingReply>,
+}
+
+/// A reply without an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingReply {
+    /// Its session.
+    pub session: SessionId,
+    /// The reply.
+    pub reply: ReplyId,
+    /// The seq it answers.
+    pub to: Seq,
+    /// The node that writes it.
+    pub node: NodeId,
+    /// The fence it is written under.
+    pub fence: u64,
+    /// When its question was stored.
+    pub asked_at: Timestamp,
+}
+
+/// A bot, as far as answering needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BotConfig {
+    /// Its id.
+    pub bot: BotId,
+    /// Author of its messages.
+    pub name: String,
+    /// The system prompt.
+    pub prompt: String,
+    /// Names of upstreams to try in order; empty means the server's default route.
+    pub route: Vec<String>,
+    /// Overrides the upstreams' own default model.
+    pub model: Option<String>,
+    /// Whether it answers at all.
+    pub replies: bool,
+    /// Most tokens in one answer.
+    pub max_output_tokens: u32,
+}
+
+/// What a tenant may use on one node. The server's configuration gives the defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Most connections at once; `None` for the server's default.
+    pub connections: Option<u32>,
+    /// Most live sessions at once; `None` for the server's default.
+    pub sessions: Option<u32>,
+    /// Messages a second; `None` for the server's default.
+    pub messages_per_second: Option<u32>,
+}
+
+/// Storage could not do it. The cause is in the log, where it was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, is starting, or did not answer in time.
+    #[error("storage is unavailable")]
+    Unavailable,
+    /// The tenant has no such bot.
+    #[error("no such bot")]
+    NoBot,
+    /// The database refused a statement, or a row cannot be read: a fault in the server.
+    #[error("storage failed")]
+    Internal,
+}

@@ -1,0 +1,104 @@
+//! The port to one LLM endpoint.
+
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use hubbub_protocol::Usage;
+
+/// One LLM endpoint, whatever its dialect.
+pub trait Upstream: Send + Sync + 'static {
+    /// Its configured name.
+    fn name(&self) -> &str;
+
+    /// The model it answers with when a request names none.
+    fn default_model(&self) -> &str;
+
+    /// Most requests at once.
+    fn slots(&self) -> u32;
+
+    /// Most tokens in prompt and answer together.
+    fn context_tokens(&self) -> u32;
+
+    /// Starts one attempt. Dropping the stream closes the HTTP request.
+    ///
+    /// The stream ends after `Finished` or an error. It never waits longer than the upstream's
+    /// configured time-outs: to the first token, and between tokens.
+    fn stream(&self, request: ChatRequest) -> BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
+}
+
+/// What to ask a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    /// Overrides the upstream's default model.
+    pub model: Option<String>,
+    /// Oldest first; the first may be the system's.
+    pub turns: Vec<ChatTurn>,
+    /// Most tokens in the answer.
+    pub max_output_tokens: u32,
+    /// Correlates the upstream's log with ours: the reply's id.
+    pub request_id: String,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatTurn {
+    /// Who speaks.
+    pub role: TurnRole,
+    /// What they say.
+    pub text: String,
+}
+
+/// Speakers, in the words of the LLM dialects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnRole {
+    /// The bot's instructions.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// What an upstream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamEvent {
+    /// A piece of the answer; never empty.
+    Text(String),
+    /// The answer is complete.
+    Finished {
+        /// The model that answered, as it names itself.
+        model: Option<String>,
+        /// As the upstream counts it, if it does.
+        usage: Option<Usage>,
+    },
+}
+
+/// Why an attempt failed. The cause is in the log, where it was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// Could not be reached, or the connection broke.
+    #[error("unreachable")]
+    Unreachable,
+    /// Silent for longer than its time-out.
+    #[error("timed out")]
+    TimedOut,
+    /// It is too busy (429, 503); perhaps it said for how long.
+    #[error("busy")]
+    Busy(Option<Duration>),
+    /// It failed (5xx).
+    #[error("failed")]
+    Failed,
+    /// It refused this request (4xx): asking again, or elsewhere with the same, makes no sense.
+    #[error("refused")]
+    Refused,
+    /// Its answer is not of its dialect, or ended before its end.
+    #[error("garbage")]
+    Garbage,
+}
+
+impl UpstreamError {
+    /// Whether the same request may succeed at another time or another upstream.
+    pub fn is_transient(self) -> bool {
+        !matches!(self, Self::Refused)
+    }
+}

@@ -1,0 +1,337 @@
+//! Client → server frames, and the decoder that turns text into one of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::limits;
+use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Seq, SessionId};
+
+/// What a device may say. Unknown fields are ignored; unknown types are `bad_frame`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientFrame {
+    /// Join a session, or open a new one.
+    Join(Join),
+    /// Say something.
+    Send(Send),
+    /// Stop the running reply.
+    Stop(Stop),
+    /// The person is typing, or no longer.
+    Typing(Typing),
+    /// The person has seen everything up to a message.
+    Read(Read),
+    /// Leave a session; the connection stays.
+    Leave(Leave),
+}
+
+/// `join`: answered by `joined`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Echoed in the answer.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session to join; `None` opens a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// The bot of a new session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bot: Option<BotId>,
+    /// The last seq held; `None` asks for the newest messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    /// The log that `after` belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// Most messages in the answer: 1 to 200, 50 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `send`: answered by `ack` once it is committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Send {
+    /// Echoed in the answer.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+    /// The client's own id of this message: sending it again never makes a second message.
+    pub id: ClientMessageId,
+    /// What is said: 1 to `limits.text_chars` characters.
+    pub text: String,
+    /// Anything the client wants kept with the message: at most 4 KiB of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// `stop`: answered by `reply` with state `cancelled`, to every device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Echoed if the answer is an error.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// `typing`: not stored, not answered, may be dropped under load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Typing {
+    /// The session.
+    pub session: SessionId,
+    /// Whether the person is typing.
+    pub on: bool,
+}
+
+/// `read`: not answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Read {
+    /// The session.
+    pub session: SessionId,
+    /// The newest message seen.
+    pub seq: Seq,
+}
+
+/// `leave`: answered by `left`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Echoed in the answer.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// Why a frame was not understood, ready to become an `error` frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// `bad_frame`, `invalid` or `too_large`.
+    pub code: ErrorCode,
+    /// For a person.
+    pub message: &'static str,
+    /// The `ref` of the frame, where one could be read.
+    pub reference: Option<String>,
+    /// The session of the frame, where one could be read.
+    pub session: Option<SessionId>,
+}
+
+/// The fields an error answer can echo even when the rest of the frame is wrong.
+#[derive(Default, Deserialize)]
+struct Envelope {
+    #[serde(rename = "type", default)]
+    kind: Option<Value>,
+    #[serde(rename = "ref", default)]
+    reference: Option<Value>,
+    #[serde(default)]
+    session: Option<Value>,
+}
+
+const KINDS: [&str; 6] = ["join", "send", "stop", "typing", "read", "leave"];
+
+impl ClientFrame {
+    /// Decodes one text frame and checks every limit that needs no state.
+    pub fn decode(text: &str, text_chars: usize) -> Result<Self, FrameError> {
+        let frame = serde_json::from_str::<Self>(text).map_err(|_| explain(text))?;
+        match frame.violation(text_chars) {
+            None => Ok(frame),
+            Some((code, message)) => Err(FrameError {
+                code,
+                message,
+                reference: frame.reference().map(str::to_owned),
+                session: frame.session(),
+            }),
+        }
+    }
+
+    /// The client's `ref`, echoed in the answer.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Join(Join { reference, .. })
+            | Self::Send(Send { reference, .. })
+            | Self::Stop(Stop { reference, .. })
+            | Self::Leave(Leave { reference, .. }) => reference.as_deref(),
+            Self::Typing(_) | Self::Read(_) => None,
+        }
+    }
+
+    /// The session this frame is about; `None` only for a `join` that opens one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Join(frame) => frame.session,
+            Self::Send(Send { session, .. })
+            | Self::Stop(Stop { session, .. })
+            | Self::Typing(Typing { session, .. })
+            | Self::Read(Read { session, .. })
+            | Self::Leave(Leave { session, .. }) => Some(*session),
+        }
+    }
+
+    fn violation(&self, text_chars: usize) -> Option<(ErrorCode, &'static str)> {
+        if self.reference().is_some_and(|r| r.chars().count() > limits::REF_CHARS) {
+            return Some((ErrorCode::Invalid, "ref is longer than 64 characters"));
+        }
+        match self {
+            Self::Join(join) => join.violation(),
+            Self::Send(send) => send.violation(text_chars),
+            _ => None,
+        }
+    }
+}
+
+impl Join {
+    fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        if self.session.is_none() && self.bot.is_none() {
+            return Some((ErrorCode::Invalid, "join needs a session, or a bot to open one with"));
+        }
+        if self.limit.is_some_and(|limit| limit == 0 || limit > limits::JOIN_MESSAGES) {
+            return Some((ErrorCode::Invalid, "limit must be 1 to 200"));
+        }
+        None
+    }
+}
+
+impl Send {
+    fn violation(&self, text_chars: usize) -> Option<(ErrorCode, &'static str)> {
+        message_violation(&self.text, self.metadata.as_ref(), text_chars)
+    }
+}
+
+/// The rules for a message's content, the same over WebSocket and HTTP.
+pub fn message_violation(
+    text: &str,
+    metadata: Option<&Map<String, Value>>,
+    text_chars: usize,
+) -> Option<(ErrorCode, &'static str)> {
+    if text.trim().is_empty() {
+        return Some((ErrorCode::Invalid, "text is empty"));
+    }
+    if text.contains('\0') {
+        return Some((ErrorCode::Invalid, "text contains a NUL character"));
+    }
+    // Counting characters is only needed when the bytes alone do not settle it.
+    if text.len() > text_chars && text.chars().count() > text_chars {
+        return Some((ErrorCode::TooLarge, "text is longer than limits.text_chars"));
+    }
+    let metadata_bytes = metadata.map(|m| serde_json::to_string(m).map_or(usize::MAX, |s| s.len()));
+    if metadata_bytes.is_some_and(|bytes| bytes > limits::METADATA_BYTES) {
+        return Some((ErrorCode::TooLarge, "metadata is larger than 4 KiB"));
+    }
+    if metadata.is_some_and(|m| m.iter().any(|(key, value)| has_nul(key, value))) {
+        return Some((ErrorCode::Invalid, "metadata contains a NUL character"));
+    }
+    None
+}
+
+/// PostgreSQL's `jsonb` cannot hold U+0000; telling the client beats failing its write.
+fn has_nul(key: &str, value: &Value) -> bool {
+    key.contains('\0')
+        || match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(|item| has_nul("", item)),
+            Value::Object(map) => map.iter().any(|(key, value)| has_nul(key, value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+}
+
+/// Second look at a frame that did not decode: what can be said about it, and to whom.
+fn explain(text: &str) -> FrameError {
+    let Ok(envelope) = serde_json::from_str::<Envelope>(text) else {
+        return FrameError {
+            code: ErrorCode::BadFrame,
+            message: "not a JSON object",
+            reference: None,
+            session: None,
+        };
+    };
+    let kind = envelope.kind.as_ref().and_then(Value::as_str);
+    let (code, message) = match kind {
+        None => (ErrorCode::BadFrame, "the frame has no type"),
+        Some(kind) if KINDS.contains(&kind) => {
+            (ErrorCode::Invalid, "a field is missing or not of its type")
+        }
+        Some(_) => (ErrorCode::BadFrame, "unknown frame type"),
+    };
+    FrameError {
+        code,
+        message,
+        reference: envelope
+            .reference
+            .as_ref()
+            .and_then(Value::as_str)
+            .filter(|r| r.chars().count() <= limits::REF_CHARS)
+            .map(str::to_owned),
+        session: envelope.session.as_ref().and_then(Value::as_str).and_then(|s| s.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn code_of(text: &str) -> ErrorCode {
+        ClientFrame::decode(text, 100).unwrap_err().code
+    }
+
+    #[test]
+    fn what_is_not_an_object_with_a_known_type_is_a_bad_frame() {
+        for text in ["", "[]", "1", "\"x\"", "{", "{}", r#"{"type":7}"#, r#"{"type":"dance"}"#] {
+            assert_eq!(code_of(text), ErrorCode::BadFrame, "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_recursion() {
+        let nest = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+        assert_eq!(code_of(&nest), ErrorCode::BadFrame);
+        assert_eq!(code_of(&format!(r#"{{"type":"send","metadata":{nest}}}"#)), ErrorCode::Invalid);
+    }
+
+    #[test]
+    fn a_wrong_field_is_invalid_and_the_answer_names_the_frame() {
+        let session = SessionId::generate();
+        let text = format!(r#"{{"type":"send","ref":"r1","session":"{session}","id":3,"text":"x"}}"#);
+        let error = ClientFrame::decode(&text, 100).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Invalid);
+        assert_eq!(error.reference.as_deref(), Some("r1"));
+        assert_eq!(error.session, Some(session));
+    }
+
+    #[test]
+    fn text_is_limited_in_characters_not_bytes() {
+        let frame = |text: &str| {
+            let (session, id) = (SessionId::generate(), ClientMessageId::generate());
+            format!(r#"{{"type":"send","session":"{session}","id":"{id}","text":"{text}"}}"#)
+        };
+        assert!(ClientFrame::decode(&frame(&"é".repeat(100)), 100).is_ok());
+        assert_eq!(code_of(&frame(&"é".repeat(101))), ErrorCode::TooLarge);
+        assert_eq!(code_of(&frame(" \\n ")), ErrorCode::Invalid);
+        assert_eq!(code_of(&frame("a\\u0000b")), ErrorCode::Invalid);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let session = SessionId::generate();
+        let text = format!(r#"{{"type":"leave","session":"{session}","later":{{"a":1}}}}"#);
+        assert!(ClientFrame::decode(&text, 100).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_total(text in ".{0,300}") {
+            let _ = ClientFrame::decode(&text, 100);
+        }
+
+        #[test]
+        fn decoding_is_total_for_almost_frames(
+            kind in "(join|send|stop|typing|read|leave|x)",
+            value in "(null|1|\"\"|\\[\\]|\\{\\}|true)",
+        ) {
+            let text = format!(
+                r#"{{"type":"{kind}","ref":{value},"session":{value},"id":{value},"text":{value}}}"#
+            );
+            let _ = ClientFrame::decode(&text, 100);
+        }
+    }
+}

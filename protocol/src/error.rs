@@ -1,0 +1,76 @@
+//! Error codes: the same closed set in `error` frames, in failed replies and in HTTP problem bodies.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, for a program to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not a JSON object with a known `type`.
+    BadFrame,
+    /// Understood, but a field is missing or out of range.
+    Invalid,
+    /// No valid credentials.
+    Unauthorized,
+    /// Valid credentials that do not allow this.
+    Forbidden,
+    /// No such thing, or none the caller may know of.
+    NotFound,
+    /// Contradicts what is stored.
+    Conflict,
+    /// Larger than a limit.
+    TooLarge,
+    /// The caller is too fast; `retry_after_ms` tells when to try again.
+    RateLimited,
+    /// The server is too busy; `retry_after_ms` tells when to try again.
+    Overloaded,
+    /// A budget is used up.
+    QuotaExceeded,
+    /// Something the server needs is down.
+    Unavailable,
+    /// A fault of the server.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The code as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadFrame => "bad_frame",
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status of a problem body with this code.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::BadFrame | Self::Invalid => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::RateLimited | Self::QuotaExceeded => 429,
+            Self::Overloaded | Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

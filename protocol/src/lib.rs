@@ -1,0 +1,48 @@
+//! The words of Hubbub's wire contract: frames, ids, close codes, problem types.
+//!
+//! Nothing here does anything: the server, the load harness and the tests share these types so that
+//! a frame is spelled in one place. `protocol/examples` holds one golden JSON document per frame,
+//! read by this crate's tests and by the widget's.
+
+pub mod client;
+pub mod close;
+pub mod error;
+pub mod http;
+pub mod id;
+pub mod server;
+pub mod time;
+
+pub use client::{ClientFrame, FrameError};
+pub use close::CloseCode;
+pub use error::ErrorCode;
+pub use id::{
+    BotId, ClientMessageId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId,
+    VisitorId,
+};
+pub use server::{
+    EndedReply, Handler, MessageFrame, Principal, PrincipalKind, ReplyState, Role, RunningReply,
+    ServerFrame, Usage,
+};
+pub use time::Timestamp;
+
+/// The WebSocket subprotocol every connection speaks.
+pub const SUBPROTOCOL: &str = "hubbub.v1";
+
+/// Prefix of the second offered subprotocol, which carries a single-use ticket.
+pub const TICKET_SUBPROTOCOL_PREFIX: &str = "ticket.";
+
+/// Limits of the contract itself. Deployments may set lower ones; `welcome` tells the effective ones.
+pub mod limits {
+    /// Largest inbound frame, in bytes.
+    pub const FRAME_BYTES: usize = 64 * 1024;
+    /// Longest message text, in Unicode scalar values.
+    pub const TEXT_CHARS: usize = 16_000;
+    /// Longest `ref`, in Unicode scalar values.
+    pub const REF_CHARS: usize = 64;
+    /// Most messages one `joined` carries.
+    pub const JOIN_MESSAGES: u32 = 200;
+    /// Messages one `joined` carries when the client names no limit.
+    pub const JOIN_MESSAGES_DEFAULT: u32 = 50;
+    /// Largest `metadata` object, in bytes of JSON.
+    pub const METADATA_BYTES: usize = 4 * 1024;
+}
