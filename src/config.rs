@@ -1,1 +1,100 @@
-//! (being written)
+//! Configuration: defaults < file < environment < flags, validated once, at start.
+//!
+//! Nothing else in the server reads the environment. A wrong configuration is refused with all its
+//! errors at once; a running server's configuration never changes.
+
+mod check;
+mod limits;
+mod models;
+mod problem;
+mod reader;
+mod render;
+mod secret;
+mod sections;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+pub use limits::LimitsConfig;
+pub use models::{BaseUrl, EMBEDDED_UPSTREAM, LlmConfig, ModelConfig, UpstreamConfig};
+pub use problem::{ConfigErrors, ConfigProblem};
+pub use render::EffectiveConfig;
+pub use secret::Secret;
+pub use sections::{DatabaseConfig, LogConfig, LogFormat, ServerConfig, SessionConfig};
+pub use source::{Inputs, Source};
+
+use reader::Reader;
+use source::Layers;
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the server listens and keeps its things.
+    pub server: ServerConfig,
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// Bounds on what clients can make the server hold.
+    pub limits: LimitsConfig,
+    /// Rhythms of a live session.
+    pub session: SessionConfig,
+    /// The queue for the upstreams.
+    pub llm: LlmConfig,
+    /// LLM endpoints, as listed.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// The embedded model.
+    pub model: ModelConfig,
+    /// What is written to standard error.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Loads and validates. The second half of the answer is for `check-config`.
+    pub fn load(inputs: &Inputs) -> Result<(Self, EffectiveConfig), ConfigErrors> {
+        let mut reader = Reader::new(inputs.layers()?);
+        let cache = inputs
+            .variable("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| {
+                inputs
+                    .variable("HOME")
+                    .map(|home| PathBuf::from(home).join(".cache"))
+            })
+            .map(|cache| cache.join("hubbub"));
+        let config = Self::read(&mut reader, cache, std::io::stderr().is_terminal(), false);
+        let reader = reader.finish()?;
+        Ok((config, EffectiveConfig::new(reader.entries)))
+    }
+
+    fn read(from: &mut Reader, cache: Option<PathBuf>, terminal: bool, example: bool) -> Self {
+        let server = ServerConfig::read(from);
+        let database = DatabaseConfig::read(from);
+        let limits = LimitsConfig::read(from);
+        let session = SessionConfig::read(from);
+        let mut llm = LlmConfig::read(from);
+        let upstreams = UpstreamConfig::read_all(from, example);
+        let model = ModelConfig::read(from, upstreams.is_empty(), cache);
+        let log = LogConfig::read(from, terminal);
+        llm.resolve(from, &upstreams, &model);
+        Self {
+            server,
+            database,
+            limits,
+            session,
+            llm,
+            upstreams,
+            model,
+            log,
+        }
+    }
+}
+
+/// `hubbub.example.toml`: every key with its documentation, its default and what is allowed.
+pub fn example() -> String {
+    let mut reader = Reader::new(Layers::default());
+    Config::read(&mut reader, None, false, true);
+    render::example(&reader)
+}

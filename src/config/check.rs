@@ -1,0 +1,70 @@
+//! What a text must look like to stand for something.
+
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+use super::models::BaseUrl;
+use super::secret::Secret;
+
+pub(super) fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+pub(super) fn non_empty(text: &str) -> Option<String> {
+    (!text.trim().is_empty()).then(|| text.to_owned())
+}
+
+/// A name that can stand in a metric's label and in a comma-separated list.
+pub(super) fn name(text: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    ((1..=64).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+}
+
+/// Scheme, host and port, and nothing else; as browsers write it, so that it can be compared.
+pub(super) fn origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let bare = matches!(url.scheme(), "http" | "https")
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && no_user(&url);
+    bare.then(|| url.origin().ascii_serialization())
+}
+
+pub(super) fn postgres_url(text: &str) -> Option<Secret> {
+    let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    (known && text.parse::<tokio_postgres::Config>().is_ok()).then(|| Secret::new(text))
+}
+
+/// A user in the URL would be logged with it.
+pub(super) fn base_url(text: &str) -> Option<BaseUrl> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path
+            .starts_with('/')
+            .then(|| BaseUrl::Unix(PathBuf::from(path)));
+    }
+    let url = Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && no_user(&url);
+    plain.then(|| BaseUrl::Http(url.as_str().trim_end_matches('/').to_owned()))
+}
+
+/// What an HTTP header can carry.
+pub(super) fn api_key(text: &str) -> Option<Secret> {
+    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| Secret::new(text))
+}
+
+pub(super) fn log_filter(text: &str) -> Option<String> {
+    tracing_subscriber::EnvFilter::try_new(text)
+        .ok()
+        .map(|_| text.to_owned())
+}
+
+fn no_user(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none()
+}

@@ -1,0 +1,96 @@
+//! `[limits]`: a bound on everything a client can make the server hold.
+
+use super::reader::{Reader, key};
+
+/// Bounds, per node. Plans of a tenant may set lower ones.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Largest inbound frame, in bytes.
+    pub frame_bytes: usize,
+    /// Longest message, in Unicode scalar values.
+    pub text_chars: usize,
+    /// Most connections.
+    pub connections: usize,
+    /// Most connections of one tenant.
+    pub connections_per_tenant: u32,
+    /// Most connections from one IP address. Loopback addresses are not counted.
+    pub connections_per_ip: u32,
+    /// Most live sessions.
+    pub sessions: usize,
+    /// Most sessions one connection may have joined.
+    pub sessions_per_connection: usize,
+    /// Messages a second from one connection.
+    pub messages_per_second: u32,
+    /// Messages one connection may send at once after a pause.
+    pub messages_burst: u32,
+    /// Most unanswered messages of a session.
+    pub pending_replies_per_session: usize,
+    /// Most devices in one session.
+    pub devices_per_session: usize,
+}
+
+impl LimitsConfig {
+    pub(super) fn read(from: &mut Reader) -> Self {
+        from.section("limits", "Bounds on what clients can make this node hold.");
+        Self {
+            frame_bytes: from.size(
+                key("frame_bytes", "Largest inbound frame, in bytes; the contract allows no more."),
+                65_536,
+                1_024..=65_536,
+            ),
+            text_chars: from.size(
+                key("text_chars", "Longest message, in Unicode characters; the contract allows no more."),
+                16_000,
+                1..=16_000,
+            ),
+            connections: from.size(
+                key("connections", "Most connections; also bounded by the process's open files."),
+                100_000,
+                1..=10_000_000,
+            ),
+            connections_per_tenant: from.count(
+                key("connections_per_tenant", "Most connections of one tenant."),
+                50_000,
+                1..=10_000_000,
+            ),
+            connections_per_ip: from.count(
+                key(
+                    "connections_per_ip",
+                    "Most connections from one IP address. Loopback addresses are not counted: they are proxies and load tests.",
+                ),
+                1_000,
+                1..=10_000_000,
+            ),
+            sessions: from.size(
+                key("sessions", "Most live sessions; idle ones leave memory and do not count."),
+                200_000,
+                1..=10_000_000,
+            ),
+            sessions_per_connection: from.size(
+                key("sessions_per_connection", "Most sessions one connection may have joined."),
+                32,
+                1..=10_000,
+            ),
+            messages_per_second: from.count(
+                key("messages_per_second", "Messages a second from one connection."),
+                20,
+                1..=1_000_000,
+            ),
+            messages_burst: from.count(
+                key("messages_burst", "Messages one connection may send at once after a pause."),
+                40,
+                1..=1_000_000,
+            ),
+            pending_replies_per_session: from.size(
+                key("pending_replies_per_session", "Most messages of a session that wait for their reply."),
+                4,
+                1..=1_000,
+            ),
+            devices_per_session: from.size(
+                key("devices_per_session", "Most devices in one session."),
+                1_000,
+                1..=100_000,
+            ),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The sections, each a validated struct and the one function that defines and reads it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check;
+use super::reader::{Reader, key};
+use super::secret::Secret;
+
+/// `[server]`: where it listens and where it keeps its things.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The address of the HTTP and WebSocket server.
+    pub listen: SocketAddr,
+    /// Folder of the private database and of `demo.json`.
+    pub data_dir: PathBuf,
+    /// Worker threads.
+    pub workers: usize,
+    /// The URL browsers reach the server at, without a trailing slash.
+    pub public_url: Option<String>,
+    /// Origins browsers may connect from, besides the server's own.
+    pub trusted_origins: Vec<String>,
+    /// Time from SIGTERM to exit.
+    pub shutdown: Duration,
+}
+
+impl ServerConfig {
+    pub(super) fn read(from: &mut Reader) -> Self {
+        from.section("server", "Where the server listens and keeps its things.");
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
+        let cores = u32::try_from(cores).unwrap_or(1);
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self {
+            listen: from
+                .parsed(
+                    key("listen", "Address and port of HTTP and WebSocket; port 0 takes any free one."),
+                    "IP:PORT, such as 0.0.0.0:8080",
+                    Some(listen),
+                    |text| text.parse().ok(),
+                    ToString::to_string,
+                )
+                .unwrap_or(listen),
+            data_dir: from
+                .parsed(
+                    key("data_dir", "Folder of the private database and of demo.json."),
+                    "a path",
+                    Some(PathBuf::from("./data")),
+                    check::path,
+                    |path| path.display().to_string(),
+                )
+                .unwrap_or_default(),
+            workers: from.size(
+                key("workers", "Worker threads. Default: one per core.").example("2"),
+                cores,
+                1..=256,
+            ),
+            public_url: from.parsed(
+                key("public_url", "The URL browsers reach the server at, when a proxy is in between.")
+                    .example("\"https://chat.example.com\""),
+                "an http:// or https:// URL without path",
+                None,
+                check::origin,
+                Clone::clone,
+            ),
+            trusted_origins: from.list(
+                key(
+                    "trusted_origins",
+                    "Origins browsers may connect from, besides the server's own: exact scheme, host and port.",
+                ),
+                "origins such as https://shop.example.com",
+                check::origin,
+            ),
+            shutdown: from.seconds(
+                key("shutdown_s", "Time from SIGTERM to exit, in seconds: running replies get most of it."),
+                25,
+                1..=600,
+            ),
+        }
+    }
+}
+
+/// `[database]`: PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// As a role that owns nothing; `None` starts a private cluster in the data folder.
+    pub url: Option<Secret>,
+    /// As the role that owns the tables; `None` runs no migration at start.
+    pub migration_url: Option<Secret>,
+    /// Connections for everything but the message writer.
+    pub app_connections: usize,
+    /// Connections of the message writer.
+    pub writer_connections: usize,
+    /// Longest wait for a free connection.
+    pub acquire_timeout: Duration,
+    /// Longest wait for a new connection.
+    pub connect_timeout: Duration,
+    /// Longest check of a used connection.
+    pub recycle_timeout: Duration,
+    /// PostgreSQL's `statement_timeout`.
+    pub statement_timeout: Duration,
+    /// PostgreSQL's `lock_timeout`.
+    pub lock_timeout: Duration,
+    /// Certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    pub(super) fn read(from: &mut Reader) -> Self {
+        from.section(
+            "database",
+            "PostgreSQL. Without a url the server starts a private one in the data folder.",
+        );
+        let hidden = |_: &Secret| "***".to_owned();
+        let allowed = "a postgres:// URL";
+        let config = Self {
+            url: from.parsed(
+                key(
+                    "url",
+                    "Connection of the server, as a role that owns nothing. Secret.",
+                )
+                .example("\"postgres://hubbub_app:password@localhost/hubbub\""),
+                allowed,
+                None,
+                check::postgres_url,
+                hidden,
+            ),
+            migration_url: from.parsed(
+                key(
+                    "migration_url",
+                    "Connection of the migrations, as the role that owns the tables. Secret.",
+                )
+                .example("\"postgres://hubbub_owner:password@localhost/hubbub\""),
+                allowed,
+                None,
+                check::postgres_url,
+                hidden,
+            ),
+            app_connections: from.size(
+                key(
+                    "app_connections",
+                    "Connections for everything but the message writer.",
+                ),
+                8,
+                1..=1_000,
+            ),
+            writer_connections: from.size(
+                key(
+                    "writer_connections",
+                    "Connections of the message writer: one batch in flight on each.",
+                ),
+                2,
+                1..=64,
+            ),
+            acquire_timeout: from.millis(
+                key(
+                    "acquire_timeout_ms",
+                    "Longest wait for a free connection, in milliseconds.",
+                ),
+                2_000,
+                10..=60_000,
+            ),
+            connect_timeout: from.millis(
+                key(
+                    "connect_timeout_ms",
+                    "Longest wait for a new connection, in milliseconds.",
+                ),
+                3_000,
+                10..=60_000,
+            ),
+            recycle_timeout: from.millis(
+                key(
+                    "recycle_timeout_ms",
+                    "Longest check of a used connection, in milliseconds.",
+                ),
+                1_000,
+                10..=60_000,
+            ),
+            statement_timeout: from.millis(
+                key(
+                    "statement_timeout_ms",
+                    "Longest statement, in milliseconds.",
+                ),
+                5_000,
+                10..=600_000,
+            ),
+            lock_timeout: from.millis(
+                key(
+                    "lock_timeout_ms",
+                    "Longest wait for a lock, in milliseconds.",
+                ),
+                2_000,
+                10..=600_000,
+            ),
+            ca_file: from.parsed(
+                key(
+                    "ca_file",
+                    "PEM file of certificates to trust besides the system's.",
+                )
+                .example("\"/etc/hubbub/database-ca.pem\""),
+                "a path",
+                None,
+                check::path,
+                |path| path.display().to_string(),
+            ),
+        };
+        if config.migration_url.is_some() && config.url.is_none() {
+            let message = "is set, but database.url is not";
+            from.refuse("database", "migration_url", message, "both, or neither");
+        }
+        config
+    }
+}
+
+/// `[session]`: rhythms of a live session.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// How long a session without devices stays in memory.
+    pub idle_timeout: Duration,
+    /// How often text of a running reply goes out.
+    pub flush: Duration,
+    /// A device whose cursor stands still this long is cut.
+    pub stalled_device: Duration,
+    /// How often a connection is pinged.
+    pub heartbeat: Duration,
+}
+
+impl SessionConfig {
+    pub(super) fn read(from: &mut Reader) -> Self {
+        from.section("session", "Rhythms of a live session.");
+        Self {
+            idle_timeout: from.millis(
+                key("idle_timeout_ms", "How long a session without devices stays in memory, in milliseconds."),
+                30_000,
+                100..=86_400_000,
+            ),
+            flush: from.millis(
+                key("flush_ms", "How often text of a running reply goes out, in milliseconds."),
+                40,
+                5..=1_000,
+            ),
+            stalled_device: from.millis(
+                key(
+                    "stalled_device_ms",
+                    "A device that takes nothing for so long is cut (4008) and may resume, in milliseconds.",
+                ),
+                10_000,
+                1_000..=300_000,
+            ),
+            heartbeat: from.millis(
+                key("heartbeat_ms", "How often a connection is pinged, in milliseconds."),
+                25_000,
+                1_000..=300_000,
+            ),
+        }
+    }
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A filter in the words of `tracing_subscriber::EnvFilter`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people at a terminal.
+    Pretty,
+}
+
+impl LogConfig {
+    pub(super) fn read(from: &mut Reader, terminal: bool) -> Self {
+        from.section("log", "What is written to standard error.");
+        let format = if terminal {
+            LogFormat::Pretty
+        } else {
+            LogFormat::Json
+        };
+        Self {
+            format: from
+                .parsed(
+                    key("format", "json or pretty. Default: pretty on a terminal, else json.")
+                        .example("\"json\""),
+                    "json, pretty",
+                    Some(format),
+                    |text| match text {
+                        "json" => Some(LogFormat::Json),
+                        "pretty" => Some(LogFormat::Pretty),
+                        _ => None,
+                    },
+                    |format| format!("{format:?}").to_ascii_lowercase(),
+                )
+                .unwrap_or(format),
+            level: from
+                .parsed(
+                    key("level", "error, warn, info, debug, trace; also by module: \"info,hubbub::llm=debug\"."),
+                    "a filter such as info or info,hubbub=debug",
+                    Some("info".to_owned()),
+                    check::log_filter,
+                    Clone::clone,
+                )
+                .unwrap_or_default(),
+        }
+    }
+}
