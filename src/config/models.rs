@@ -190,7 +190,7 @@ impl UpstreamConfig {
                     "api_key",
                     "Sent as a bearer token. Secret: better set by the environment.",
                 )
-                .example("\"sk-…\""),
+                .example("\"sk-...\""),
                 "printable ASCII",
                 None,
                 check::api_key,
