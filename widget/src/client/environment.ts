@@ -1,0 +1,98 @@
+// Everything the client needs from the world. Tests give a fake one with a clock of their own.
+
+export interface SocketLike {
+  onopen: (() => void) | null;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+/** A string store that may be refused by the browser; losing it costs continuity, never function. */
+export interface Store {
+  get(key: string): string | null;
+  set(key: string, value: string): void;
+  delete(key: string): void;
+}
+
+export interface Environment {
+  openSocket(url: string, protocols: string[]): SocketLike;
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  /** Runs `task` once after `ms` milliseconds; the result cancels it. */
+  after(ms: number, task: () => void): () => void;
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** 0 ≤ n < 1. */
+  random(): number;
+  uuid(): string;
+  isOnline(): boolean;
+  /** Shared by the browser's tabs: the visitor and the session. */
+  shared: Store;
+  /** This tab's own, and survives its reload: what is not yet sent. */
+  tab: Store;
+}
+
+/** Falls back to memory where storage is blocked (private mode, third-party frames). */
+export function webStore(open: () => Storage): Store {
+  const memory = new Map<string, string>();
+  let storage: Storage | null = null;
+  try {
+    storage = open();
+  } catch {
+    // Blocked by the browser: memory has to do.
+  }
+  return {
+    get(key) {
+      try {
+        return memory.get(key) ?? storage?.getItem(key) ?? null;
+      } catch {
+        return null;
+      }
+    },
+    set(key, value) {
+      try {
+        if (!storage) throw new Error("no storage");
+        storage.setItem(key, value);
+        memory.delete(key);
+      } catch {
+        memory.set(key, value);
+      }
+    },
+    delete(key) {
+      memory.delete(key);
+      try {
+        storage?.removeItem(key);
+      } catch {
+        // Nothing is held there that could come back.
+      }
+    },
+  };
+}
+
+/** The real world of a browser window. */
+export function browserEnvironment(view: Window & typeof globalThis): Environment {
+  return {
+    openSocket: (url, protocols) => new view.WebSocket(url, protocols) as SocketLike,
+    fetch: (url, init) => view.fetch(url, init),
+    after(ms, task) {
+      const timer = view.setTimeout(task, ms);
+      return () => view.clearTimeout(timer);
+    },
+    now: () => Date.now(),
+    random: () => Math.random(),
+    uuid: () => uuid(view.crypto),
+    isOnline: () => view.navigator.onLine,
+    shared: webStore(() => view.localStorage),
+    tab: webStore(() => view.sessionStorage),
+  };
+}
+
+/** `crypto.randomUUID` exists in secure contexts only; plain-http intranets are none. */
+function uuid(crypto: Crypto): string {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,111 @@
+// What is drawn, in order: messages, each with the replies to it that failed or were stopped, then
+// the replies being written, then what is not yet stored. An item keeps its key from its first
+// letter to its last, so a streamed answer or a sent message stays the same element throughout.
+
+import type { Snapshot } from "../client/chat.ts";
+import { atHead } from "../client/log.ts";
+import type { Outgoing } from "../client/outbox.ts";
+import type { EndedReply, MessageBody, RunningReply } from "../protocol.ts";
+
+export interface Item {
+  key: string;
+  side: "me" | "them" | "note";
+  author: string;
+  text: string;
+  /** Nothing will be added to the text. */
+  final: boolean;
+  at: string | number | null;
+  status:
+    | { kind: "none" }
+    | { kind: "queued"; position: number; etaMs: number }
+    | { kind: "writing" }
+    | { kind: "cancelled" }
+    | { kind: "failed"; to: number; message: string }
+    | { kind: "waiting" | "sending" | "sent" }
+    | { kind: "unsent"; id: string; message: string; tooLong: boolean };
+}
+
+const NONE = { kind: "none" } as const;
+/** Items of things that do not change are made once, so what draws them can compare by identity. */
+const made = new WeakMap<object, Item>();
+
+function once<T extends object>(source: T, make: (source: T) => Item): Item {
+  const known = made.get(source);
+  if (known) return known;
+  const item = make(source);
+  made.set(source, item);
+  return item;
+}
+
+function ofMessage(message: MessageBody): Item {
+  const side = { visitor: "me", assistant: "them", operator: "them", system: "note" } as const;
+  return {
+    key: message.reply ?? message.id,
+    side: side[message.role] ?? "note",
+    author: message.author,
+    text: message.text,
+    final: true,
+    at: message.at,
+    status: NONE,
+  };
+}
+
+function ofEnded(reply: EndedReply): Item {
+  const status =
+    reply.state === "cancelled"
+      ? ({ kind: "cancelled" } as const)
+      : ({ kind: "failed", to: reply.to, message: reply.error.message } as const);
+  const { text } = reply;
+  return { key: reply.reply, side: "them", author: "", text, final: true, at: null, status };
+}
+
+function ofRunning(reply: RunningReply): Item {
+  const status =
+    reply.state === "queued"
+      ? ({ kind: "queued", position: reply.position, etaMs: reply.eta_ms } as const)
+      : ({ kind: "writing" } as const);
+  const { text } = reply;
+  return { key: reply.reply, side: "them", author: "", text, final: false, at: null, status };
+}
+
+function ofOutgoing(entry: Outgoing): Item {
+  const status =
+    entry.state === "failed"
+      ? ({
+          kind: "unsent",
+          id: entry.id,
+          message: entry.error?.message ?? "",
+          tooLong: entry.error?.code === "too_large",
+        } as const)
+      : ({
+          kind: entry.state === "acked" ? "sent" : entry.state === "sent" ? "sending" : "waiting",
+        } as const);
+  return {
+    key: entry.id,
+    side: "me",
+    author: "",
+    text: entry.text,
+    final: true,
+    at: entry.at,
+    status,
+  };
+}
+
+export function itemsOf(snapshot: Snapshot): Item[] {
+  const { log, outbox } = snapshot;
+  const items: Item[] = [];
+  let next = 0;
+  for (const message of log.messages) {
+    items.push(once(message, ofMessage));
+    for (; next < log.ended.length; next += 1) {
+      const reply = log.ended[next];
+      if (!reply || reply.to > message.seq) break;
+      items.push(once(reply, ofEnded));
+    }
+  }
+  if (atHead(log)) {
+    for (const reply of log.replies) items.push(once(reply, ofRunning));
+    for (const entry of outbox) items.push(once(entry, ofOutgoing));
+  }
+  return items;
+}

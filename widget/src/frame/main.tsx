@@ -1,0 +1,42 @@
+// Starts the frame at /widget/<bot>: in an iframe that the loader made, or as a page of its own.
+
+import { render } from "preact";
+import { Chat } from "../client/chat.ts";
+import { browserEnvironment } from "../client/environment.ts";
+import { App } from "./app.tsx";
+import { Host } from "./host.ts";
+
+const BOT = /\/widget\/([0-9a-f-]{36})\/?$/i;
+
+function start(root: HTMLElement): void {
+  const bot = BOT.exec(location.pathname)?.[1];
+  if (!bot) {
+    root.textContent = "This chat does not exist.";
+    return;
+  }
+  const chat = new Chat(browserEnvironment(window), location.origin, bot.toLowerCase());
+  let openings = 0;
+  const host = new Host(window, (message) => {
+    if (message.hubbub === "opened") openings += 1;
+    draw();
+  });
+  const draw = () => render(<App chat={chat} host={host} openings={openings} />, root);
+  window.addEventListener("online", () => chat.networkChanged(true));
+  window.addEventListener("offline", () => chat.networkChanged(false));
+  window.addEventListener("storage", () => chat.sharedChanged());
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState !== "visible") return;
+    chat.checkSocket();
+    draw();
+  });
+  // A page in the back-forward cache keeps its state but loses its socket.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) chat.checkSocket();
+  });
+  draw();
+  chat.start();
+  host.tell({ hubbub: "ready" });
+}
+
+const root = document.getElementById("chat");
+if (root) start(root);
