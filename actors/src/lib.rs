@@ -2,5 +2,31 @@
 //!
 //! No sockets, no SQL, no HTTP, no environment: those are ports, declared here and implemented by the
 //! server. Every way in is a handle with deadlines; no raw address leaves this crate.
+//!
+//! [`Hub`] puts the actors together. A session is found through it ([`Hub::session`]) and told things
+//! through its [`SessionHandle`]; what it has to say goes to its devices' [`Outlet`]s.
 
+mod busy;
+pub mod capacity;
+mod device;
+mod hub;
+mod lease;
+mod pool;
 pub mod ports;
+mod quarantine;
+mod rejection;
+mod reply;
+mod session;
+mod sessions;
+mod supervision;
+mod tenant;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod writer;
+
+pub use device::{Delivery, Outlet, Undelivered};
+pub use hub::{Hub, HubConfig};
+pub use pool::PoolConfig;
+pub use rejection::Rejection;
+pub use session::{Caller, JoinRequest, Post, Posted, SessionConfig, SessionHandle};
+pub use tenant::{ConnectionPermit, DefaultLimits, TenantHandle};

@@ -167,7 +167,10 @@ impl ClientFrame {
     }
 
     fn violation(&self, text_chars: usize) -> Option<(ErrorCode, &'static str)> {
-        if self.reference().is_some_and(|r| r.chars().count() > limits::REF_CHARS) {
+        if self
+            .reference()
+            .is_some_and(|r| r.chars().count() > limits::REF_CHARS)
+        {
             return Some((ErrorCode::Invalid, "ref is longer than 64 characters"));
         }
         match self {
@@ -181,9 +184,15 @@ impl ClientFrame {
 impl Join {
     fn violation(&self) -> Option<(ErrorCode, &'static str)> {
         if self.session.is_none() && self.bot.is_none() {
-            return Some((ErrorCode::Invalid, "join needs a session, or a bot to open one with"));
+            return Some((
+                ErrorCode::Invalid,
+                "join needs a session, or a bot to open one with",
+            ));
         }
-        if self.limit.is_some_and(|limit| limit == 0 || limit > limits::JOIN_MESSAGES) {
+        if self
+            .limit
+            .is_some_and(|limit| limit == 0 || limit > limits::JOIN_MESSAGES)
+        {
             return Some((ErrorCode::Invalid, "limit must be 1 to 200"));
         }
         None
@@ -260,7 +269,11 @@ fn explain(text: &str) -> FrameError {
             .and_then(Value::as_str)
             .filter(|r| r.chars().count() <= limits::REF_CHARS)
             .map(str::to_owned),
-        session: envelope.session.as_ref().and_then(Value::as_str).and_then(|s| s.parse().ok()),
+        session: envelope
+            .session
+            .as_ref()
+            .and_then(Value::as_str)
+            .and_then(|s| s.parse().ok()),
     }
 }
 
@@ -276,7 +289,16 @@ mod tests {
 
     #[test]
     fn what_is_not_an_object_with_a_known_type_is_a_bad_frame() {
-        for text in ["", "[]", "1", "\"x\"", "{", "{}", r#"{"type":7}"#, r#"{"type":"dance"}"#] {
+        for text in [
+            "",
+            "[]",
+            "1",
+            "\"x\"",
+            "{",
+            "{}",
+            r#"{"type":7}"#,
+            r#"{"type":"dance"}"#,
+        ] {
             assert_eq!(code_of(text), ErrorCode::BadFrame, "{text}");
         }
     }
@@ -285,13 +307,17 @@ mod tests {
     fn deep_nesting_is_refused_without_recursion() {
         let nest = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(code_of(&nest), ErrorCode::BadFrame);
-        assert_eq!(code_of(&format!(r#"{{"type":"send","metadata":{nest}}}"#)), ErrorCode::Invalid);
+        assert_eq!(
+            code_of(&format!(r#"{{"type":"send","metadata":{nest}}}"#)),
+            ErrorCode::Invalid
+        );
     }
 
     #[test]
     fn a_wrong_field_is_invalid_and_the_answer_names_the_frame() {
         let session = SessionId::generate();
-        let text = format!(r#"{{"type":"send","ref":"r1","session":"{session}","id":3,"text":"x"}}"#);
+        let text =
+            format!(r#"{{"type":"send","ref":"r1","session":"{session}","id":3,"text":"x"}}"#);
         let error = ClientFrame::decode(&text, 100).unwrap_err();
         assert_eq!(error.code, ErrorCode::Invalid);
         assert_eq!(error.reference.as_deref(), Some("r1"));

@@ -23,7 +23,10 @@ pub trait Upstream: Send + Sync + 'static {
     ///
     /// The stream ends after `Finished` or an error. It never waits longer than the upstream's
     /// configured time-outs: to the first token, and between tokens.
-    fn stream(&self, request: ChatRequest) -> BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
+    fn stream(
+        &self,
+        request: ChatRequest,
+    ) -> BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
 }
 
 /// What to ask a model.

@@ -1,0 +1,64 @@
+//! Every bound of this crate, with its arithmetic. A queue that is not named here does not exist.
+//!
+//! A clone of an address brings one slot of its own, so a mailbox really holds its capacity plus the
+//! number of its handles; handles are few and bounded (devices, the reply, the registry's weak one).
+
+use std::time::Duration;
+
+/// Commands waiting in one session: a burst of a few devices. At ~10 µs each a full mailbox is less
+/// than a millisecond of work; 64 × ~500 bytes = 32 KiB at worst.
+pub const SESSION_MAILBOX: usize = 64;
+
+/// Deliveries waiting in one connection. Each shares its bytes with the other devices; at one flush
+/// every 40 ms this is 0.6 s of a streaming answer before the session's cursor stands still.
+pub const CONNECTION_MAILBOX: usize = 16;
+
+/// Bytes of frames in one delivery (at least one frame goes, whatever its size): with
+/// [`CONNECTION_MAILBOX`] a device that does not read holds at most 128 KiB here.
+pub const DELIVERY_BYTES: usize = 8 * 1024;
+
+/// Frames a session keeps for devices that are behind. Whoever falls further behind is cut (4008).
+pub const FEED_FRAMES: usize = 1_024;
+
+/// The same bound in bytes: large messages count for more.
+pub const FEED_BYTES: usize = 512 * 1024;
+
+/// Entries one writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
+pub const WRITER_QUEUE: usize = 4_096;
+
+/// Mailbox of a writer; its handler only moves entries to the queue, so it is rarely deeper than one.
+pub const WRITER_MAILBOX: usize = 1_024;
+
+/// Entries in one transaction: beyond a few hundred a larger batch is no cheaper per message.
+pub const WRITER_BATCH: usize = 256;
+
+/// Writers of one node. Two keep PostgreSQL busy while the other's commit waits for the disk.
+pub const WRITERS: usize = 2;
+
+/// Mailbox of the LLM pool: acquisitions and releases of every running reply.
+pub const POOL_MAILBOX: usize = 4_096;
+
+/// Mailbox of a tenant: rare configuration changes only.
+pub const TENANT_MAILBOX: usize = 64;
+
+/// Mailbox of a reply: nothing is sent to it but its cancellation.
+pub const REPLY_MAILBOX: usize = 4;
+
+/// Sessions whose activity is noted until the next write, per writer; more are noted at once.
+pub const TOUCHED_SESSIONS: usize = 16_384;
+
+/// Messages that killed their actor, remembered for quarantine.
+pub const QUARANTINE_ENTRIES: usize = 1_024;
+
+/// Text of one answer, in bytes. Far above any model's output limit.
+pub const REPLY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Orphaned replies claimed in one turn of the lease keeper.
+pub const ORPHANS: u32 = 100;
+
+/// How long a caller waits for a session's answer.
+pub const SESSION_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long an entry may wait for its commit, retries included. Less than [`SESSION_DEADLINE`], so
+/// the session's answer is the writer's and not a time-out.
+pub const APPEND_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,0 +1,146 @@
+//! The hub: the node's actors, put together. The one thing the world starts, and its way in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubbub_protocol::{BotId, NodeId, SessionId, TenantId};
+use tokio::time::Instant;
+
+use crate::busy::Busy;
+use crate::capacity;
+use crate::lease::LeaseKeeper;
+use crate::pool::{PoolConfig, PoolHandle};
+use crate::ports::{MessageStore, NewSession};
+use crate::rejection::Rejection;
+use crate::session::{SessionConfig, SessionHandle, SessionPorts};
+use crate::sessions::Sessions;
+use crate::supervision::{Fatal, Permanent};
+use crate::tenant::{DefaultLimits, TenantHandle, Tenants};
+use crate::writer::WriterHandle;
+
+/// How often sessions are told to end their replies: each time they end one, and the next may begin.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Settings of a node.
+#[derive(Clone)]
+pub struct HubConfig {
+    /// This process.
+    pub node: NodeId,
+    /// Of every session.
+    pub session: SessionConfig,
+    /// Of the LLM pool.
+    pub pool: PoolConfig,
+    /// Of tenants whose record names none.
+    pub tenant: DefaultLimits,
+    /// Most live sessions on this node.
+    pub max_sessions: usize,
+}
+
+/// The node's actors. Cheap to clone; usable from every worker.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    ports: Arc<SessionPorts>,
+    sessions: Arc<Sessions>,
+    fatal: Fatal,
+    _lease: Arc<Permanent<LeaseKeeper>>,
+}
+
+impl Hub {
+    /// Starts the permanent actors on the current arbiter.
+    pub fn start(config: HubConfig, store: Arc<dyn MessageStore>) -> Self {
+        let fatal = Fatal::default();
+        let ports = Arc::new(SessionPorts {
+            node: config.node,
+            config: config.session,
+            writer: WriterHandle::start(&store, &fatal),
+            pool: PoolHandle::start(config.pool, fatal.clone()),
+            tenants: Tenants::new(store.clone(), config.tenant),
+            busy: Busy::default(),
+            store,
+        });
+        let sessions = Sessions::new(ports.clone(), config.max_sessions);
+        let lease = {
+            let (ports, sessions) = (ports.clone(), sessions.clone());
+            Permanent::start(
+                "lease_keeper",
+                capacity::TENANT_MAILBOX,
+                fatal.clone(),
+                move || LeaseKeeper::new(ports.clone(), sessions.clone()),
+            )
+        };
+        Self(Arc::new(Inner {
+            ports,
+            sessions,
+            fatal,
+            _lease: lease,
+        }))
+    }
+
+    /// Completes when a permanent actor could not be kept alive: the process should exit non-zero.
+    pub async fn failed(&self) {
+        self.0.fatal.raised().await;
+    }
+
+    /// The tenant, started if need be.
+    pub async fn tenant(&self, tenant: TenantId) -> Result<TenantHandle, Rejection> {
+        self.0.ports.tenants.open(tenant).await
+    }
+
+    /// Creates a session.
+    pub async fn open_session(&self, new: NewSession) -> Result<SessionId, Rejection> {
+        self.0.sessions.open(new).await
+    }
+
+    /// A session, live. It lives at least as long as the handle.
+    pub fn session(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> Result<SessionHandle, Rejection> {
+        self.0.sessions.get(tenant, session)
+    }
+
+    /// Tells live sessions of a bot that its configuration changed.
+    pub fn bot_changed(&self, tenant: TenantId, bot: BotId) {
+        if let Some(tenant) = self.0.ports.tenants.find(tenant) {
+            tenant.refresh_bot(bot);
+        }
+    }
+
+    /// Sessions live on this node.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.count()
+    }
+
+    /// Lets replies finish for a while, then ends those that are left, and waits until every end is
+    /// committed or the deadline has passed. Returns whether nothing was left.
+    pub async fn drain(&self, grace: Duration, deadline: Duration) -> bool {
+        let started = Instant::now();
+        let mut told_at = None::<Instant>;
+        while self.0.ports.busy.count() > 0 {
+            if started.elapsed() >= deadline {
+                tracing::warn!(
+                    sessions = self.0.ports.busy.count(),
+                    "not everything ended in time"
+                );
+                return false;
+            }
+            let is_due = told_at.is_none_or(|at| at.elapsed() >= DRAIN_INTERVAL);
+            if started.elapsed() >= grace && is_due {
+                told_at = Some(Instant::now());
+                let told = self
+                    .0
+                    .sessions
+                    .all()
+                    .iter()
+                    .filter(|s| s.end_replies())
+                    .count();
+                tracing::info!(sessions = told, "ending the replies that are left");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+}

@@ -1,0 +1,102 @@
+//! Refusals that a client may read. No constructor takes a `Display`: an inner error cannot leak.
+
+use hubbub_protocol::ErrorCode;
+use hubbub_protocol::server::ErrorBody;
+
+use crate::ports::{AppendRefusal, StoreError};
+
+/// Why a command was refused. What was refused was not stored; a repeat with the same id is safe.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Rejection {
+    /// For a program.
+    pub code: ErrorCode,
+    /// For a person.
+    pub message: &'static str,
+    /// When to try again, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Rejection {
+    /// A refusal that a repeat does not change.
+    pub const fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self {
+            code,
+            message,
+            retry_after_ms: None,
+        }
+    }
+
+    /// A refusal that passes.
+    pub const fn later(code: ErrorCode, message: &'static str, retry_after_ms: u64) -> Self {
+        Self {
+            code,
+            message,
+            retry_after_ms: Some(retry_after_ms),
+        }
+    }
+
+    /// The tenant has no such session, or the caller may not know of it.
+    pub const fn no_session() -> Self {
+        Self::new(ErrorCode::NotFound, "no such session")
+    }
+
+    /// The tenant has no such bot.
+    pub const fn no_bot() -> Self {
+        Self::new(ErrorCode::NotFound, "no such bot")
+    }
+
+    /// A mailbox or queue is full.
+    pub const fn overloaded() -> Self {
+        Self::later(
+            ErrorCode::Overloaded,
+            "the server is busy, try again shortly",
+            1_000,
+        )
+    }
+
+    /// Something the server needs is down, or did not answer in time.
+    pub const fn unavailable() -> Self {
+        Self::later(
+            ErrorCode::Unavailable,
+            "temporarily unavailable, try again shortly",
+            2_000,
+        )
+    }
+
+    /// A fault of ours; the log has it.
+    pub const fn internal() -> Self {
+        Self::new(ErrorCode::Internal, "something went wrong on the server")
+    }
+
+    /// As the part of a frame.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            code: self.code,
+            message: self.message.to_owned(),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+}
+
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable => Self::unavailable(),
+            StoreError::NoBot => Self::no_bot(),
+            StoreError::Internal => Self::internal(),
+        }
+    }
+}
+
+impl From<AppendRefusal> for Rejection {
+    fn from(refusal: AppendRefusal) -> Self {
+        match refusal {
+            AppendRefusal::Conflict => {
+                Self::new(ErrorCode::Conflict, "this id was used for another text")
+            }
+            AppendRefusal::NoSession => Self::no_session(),
+            AppendRefusal::StaleFence => Self::new(ErrorCode::Conflict, "the reply has ended"),
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! A session's part in answering: one reply at a time is written, and every end is committed before
+//! anybody is told of it.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use hubbub_protocol::server::ReplyFrame;
+use hubbub_protocol::{ErrorCode, ReplyState, ServerFrame, Usage};
+use tokio::time::Instant;
+
+use super::messages::{ReplyProgress, ReplyStep};
+use super::state::{Question, SessionEvent};
+use super::{Session, encode};
+use crate::ports::{
+    Append, AppendRefusal, Appended, BotConfig, FinishedReply, PendingReply, ReplyEnd, Transcript,
+};
+use crate::rejection::Rejection;
+use crate::reply::{CancelReply, Reply, ReplyTask};
+use crate::writer::AppendResult;
+use hubbub_protocol::server::ErrorBody;
+
+/// Pause before an end that could not be committed is tried again. It is tried until it is committed
+/// or somebody else has ended the reply: an answer without an end would break a promise.
+const END_RETRY: Duration = Duration::from_secs(1);
+
+/// Messages read at once when a gap is closed.
+const CATCH_UP_PAGE: u32 = 200;
+
+/// A gap younger than this is only a commit learned out of order.
+const CATCH_UP_AFTER: Duration = Duration::from_millis(200);
+
+impl Session {
+    /// Has the next question answered, if there is one and nothing else is being written.
+    pub(super) fn begin_next_answer(&mut self, ctx: &mut Context<Self>) {
+        let (tenant, id) = (self.tenant, self.id);
+        let Ok(live) = self.live() else { return };
+        let Some(question) = live.state.next_question().cloned() else {
+            return;
+        };
+        let bot = live.bot.borrow().clone();
+        live.state.apply(SessionEvent::AnswerBegun);
+        for device in &mut live.devices {
+            device.reply = crate::device::TextPosition::default();
+        }
+        let Some(bot) = bot else {
+            let gone = "this assistant does not exist any more".to_owned();
+            self.end_answer(ReplyEnd::Failed(ErrorCode::NotFound, gone), None, ctx);
+            return;
+        };
+        let task = ReplyTask {
+            tenant,
+            session: id,
+            to: question.to,
+            bot,
+        };
+        let (reply, fence) = (question.reply, question.fence);
+        let (child, died) = Reply::spawn(reply, fence, task, self.ports.clone(), ctx.address());
+        if let Ok(live) = self.live() {
+            live.writing.insert(reply, child);
+        }
+        let watch = died.into_actor(self).map(move |ended, session, ctx| {
+            if let Ok(live) = session.live() {
+                live.writing.remove(&reply);
+            }
+            if ended.is_err() {
+                metrics::counter!("hubbub_actor_panics_total", "actor" => "reply").increment(1);
+                tracing::error!(%reply, "a reply's actor died");
+                let end = failed(&Rejection::internal());
+                session.ended_by_child(reply, fence, end, None, ctx);
+            }
+        });
+        ctx.spawn(watch);
+    }
+
+    pub(super) fn progressed(&mut self, progress: ReplyProgress, ctx: &mut Context<Self>) {
+        let ReplyProgress { reply, fence, step } = progress;
+        let Ok(live) = self.live() else { return };
+        if !live.state.accepts_from(reply, fence) {
+            metrics::counter!("hubbub_stale_reply_steps_total").increment(1);
+            return;
+        }
+        match step {
+            ReplyStep::Queued(place) => self.tell_phase(
+                ReplyState::Queued {
+                    position: place.position,
+                    eta_ms: u64::try_from(place.eta.as_millis()).unwrap_or(u64::MAX),
+                },
+                ctx,
+            ),
+            ReplyStep::Started { model } => self.tell_phase(ReplyState::Started { model }, ctx),
+            ReplyStep::Text(text) => {
+                let is_first = live.state.answer().is_some_and(|a| a.text.is_empty());
+                live.state
+                    .apply(SessionEvent::TextWritten(text, Instant::now()));
+                if is_first {
+                    self.flush_now(ctx)
+                } else {
+                    self.flush_soon(ctx)
+                }
+            }
+            ReplyStep::Ended { end, usage } => self.ended_by_child(reply, fence, end, usage, ctx),
+        }
+    }
+
+    /// Stops the running answer; what was written is kept with the cancelled reply.
+    pub(super) fn cancel_answer(&mut self, ctx: &mut Context<Self>) {
+        self.end_answer(ReplyEnd::Cancelled, None, ctx);
+    }
+
+    /// Ends what is being answered and everything that waits, because the node is about to stop.
+    pub(super) fn end_all(&mut self, ctx: &mut Context<Self>) {
+        let stopping = Rejection::later(
+            ErrorCode::Unavailable,
+            "the server is restarting, please ask again",
+            1_000,
+        );
+        let can_end = self
+            .live()
+            .is_ok_and(|live| live.state.decide_stop().is_ok());
+        if can_end {
+            self.end_answer(failed(&stopping), None, ctx);
+        }
+    }
+
+    fn tell_phase(&mut self, phase: ReplyState, ctx: &mut Context<Self>) {
+        let session = self.id;
+        let Ok(live) = self.live() else { return };
+        live.state
+            .apply(SessionEvent::AnswerProgressed(phase.clone()));
+        let Some(answer) = live.state.answer() else {
+            return;
+        };
+        let Question { reply, to, .. } = answer.question;
+        let frame = ReplyFrame {
+            session,
+            reply,
+            to,
+            state: phase,
+        };
+        live.feed.tell(encode(&ServerFrame::Reply(frame)));
+        self.flush_now(ctx);
+    }
+
+    fn ended_by_child(
+        &mut self,
+        reply: hubbub_protocol::ReplyId,
+        fence: u64,
+        end: ReplyEnd,
+        usage: Option<Usage>,
+        ctx: &mut Context<Self>,
+    ) {
+        if self
+            .live()
+            .is_ok_and(|live| live.state.accepts_from(reply, fence))
+        {
+            self.end_answer(end, usage, ctx);
+        }
+    }
+
+    /// Commits the end of the running answer.
+    fn end_answer(&mut self, end: ReplyEnd, usage: Option<Usage>, ctx: &mut Context<Self>) {
+        // What devices have not seen yet goes out before the end does.
+        self.flush_now(ctx);
+        let (tenant, session, node) = (self.tenant, self.id, self.ports.node);
+        let Ok(live) = self.live() else { return };
+        live.state.apply(SessionEvent::AnswerEnding);
+        let Some(answer) = live.state.answer() else {
+            return;
+        };
+        if let Some(child) = live.writing.remove(&answer.question.reply) {
+            // Its mailbox holds nothing but this; if it is gone there is nothing to cancel.
+            drop(child.try_send(CancelReply));
+        }
+        let bot = live.bot.borrow().clone();
+        let asked_at = answer.question.asked_at;
+        let finished = FinishedReply {
+            tenant,
+            session,
+            reply: answer.question.reply,
+            node,
+            fence: answer.question.fence,
+            end,
+            text: answer.text.clone(),
+            author: bot
+                .map(|bot: std::sync::Arc<BotConfig>| bot.name.clone())
+                .unwrap_or_default(),
+            model: match &answer.phase {
+                ReplyState::Started { model } => Some(model.clone()),
+                _ => None,
+            },
+            usage,
+            first_token_ms: answer.first_text_at.map(|at| millis(at - asked_at)),
+            latency_ms: millis(asked_at.elapsed()),
+        };
+        record(&finished);
+        self.commit_end(finished, ctx);
+    }
+
+    fn commit_end(&mut self, finished: FinishedReply, ctx: &mut Context<Self>) {
+        let appended = self.ports.writer.append(Append::Reply(finished.clone()));
+        let committed = appended
+            .into_actor(self)
+            .map(move |result, session, ctx| session.end_committed(finished, result, ctx));
+        ctx.spawn(committed);
+    }
+
+    fn end_committed(
+        &mut self,
+        finished: FinishedReply,
+        result: AppendResult,
+        ctx: &mut Context<Self>,
+    ) {
+        let session = self.id;
+        let Ok(live) = self.live() else { return };
+        let running = live.state.answer().map(|answer| answer.question.clone());
+        let is_running = running.as_ref().is_some_and(|q| q.reply == finished.reply);
+        match result {
+            Ok(Ok(Appended::Message { message, .. })) => {
+                live.feed
+                    .post(message.seq, encode(&ServerFrame::Message(message)));
+            }
+            Ok(Ok(Appended::ReplyEnded)) => {
+                let to = running
+                    .filter(|_| is_running)
+                    .map(|question| question.to)
+                    .or_else(|| {
+                        let pending = live.record.pending.iter();
+                        pending
+                            .filter(|p| p.reply == finished.reply)
+                            .map(|p| p.to)
+                            .next()
+                    });
+                if let (Some(to), Some(state)) = (to, end_state(&finished.end)) {
+                    let frame = ReplyFrame {
+                        session,
+                        reply: finished.reply,
+                        to,
+                        state,
+                    };
+                    live.feed.tell(encode(&ServerFrame::Reply(frame)));
+                }
+            }
+            Ok(Err(AppendRefusal::StaleFence)) => {
+                tracing::warn!(reply = %finished.reply, "a reply was ended by somebody else");
+                if let Some(question) = running.filter(|_| is_running) {
+                    self.tell_foreign_end(&question, ctx);
+                }
+            }
+            Ok(Err(AppendRefusal::NoSession | AppendRefusal::Conflict)) => {
+                tracing::error!(reply = %finished.reply, "the end of a reply was refused");
+            }
+            Err(_not_stored) => {
+                ctx.run_later(END_RETRY, |session, ctx| session.commit_end(finished, ctx));
+                return;
+            }
+        }
+        if let Ok(live) = self.live()
+            && is_running
+        {
+            live.state.apply(SessionEvent::AnswerEnded);
+        }
+        if let Ok(live) = self.live() {
+            live.record
+                .pending
+                .retain(|pending| pending.reply != finished.reply);
+        }
+        self.flush_now(ctx);
+        self.catch_up_later(ctx);
+        self.begin_next_answer(ctx);
+        self.stop_when_idle(ctx);
+    }
+
+    /// Ends a reply that nobody writes any more.
+    pub(super) fn end_lost(&mut self, reply: &PendingReply, ctx: &mut Context<Self>) {
+        let (tenant, session, node) = (self.tenant, self.id, self.ports.node);
+        let Ok(live) = self.live() else { return };
+        let known = live
+            .record
+            .pending
+            .iter_mut()
+            .find(|pending| pending.reply == reply.reply);
+        match known {
+            Some(pending) => *pending = reply.clone(),
+            None => live.record.pending.push(reply.clone()),
+        }
+        let asked = hubbub_protocol::Timestamp::now().unix_ms() - reply.asked_at.unix_ms();
+        let finished = FinishedReply {
+            tenant,
+            session,
+            reply: reply.reply,
+            node,
+            fence: reply.fence,
+            end: failed(&Rejection::later(
+                ErrorCode::Unavailable,
+                "the answer was interrupted, please ask again",
+                1_000,
+            )),
+            text: String::new(),
+            author: String::new(),
+            model: None,
+            usage: None,
+            first_token_ms: None,
+            latency_ms: u64::try_from(asked).unwrap_or(0),
+        };
+        record(&finished);
+        self.commit_end(finished, ctx);
+    }
+
+    /// Tells devices how a reply ended that was ended under another fence, as storage has it.
+    fn tell_foreign_end(&mut self, question: &Question, ctx: &mut Context<Self>) {
+        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
+        let before = hubbub_protocol::Seq(question.to.0.saturating_sub(1));
+        let read = async move { store.list_after(tenant, id, before, CATCH_UP_PAGE).await };
+        ctx.spawn(read.into_actor(self).map(|page, session, ctx| {
+            if let Ok(page) = page {
+                session.caught_up(page, ctx);
+            }
+        }));
+    }
+
+    /// Reads what is missing if a message stays ahead of its predecessors: their commit was never
+    /// learned, because a writer died after it.
+    pub(super) fn catch_up_later(&mut self, ctx: &mut Context<Self>) {
+        let Ok(live) = self.live() else { return };
+        if live.catching_up || !live.feed.has_gap() {
+            return;
+        }
+        live.catching_up = true;
+        ctx.run_later(CATCH_UP_AFTER, |session, ctx| {
+            let (store, tenant, id) = (session.ports.store.clone(), session.tenant, session.id);
+            let Ok(live) = session.live() else { return };
+            live.catching_up = false;
+            if !live.feed.has_gap() {
+                return;
+            }
+            let head = live.feed.head();
+            let read = async move { store.list_after(tenant, id, head, CATCH_UP_PAGE).await };
+            ctx.spawn(read.into_actor(session).map(|page, session, ctx| {
+                if let Ok(page) = page {
+                    session.caught_up(page, ctx);
+                }
+                session.catch_up_later(ctx);
+            }));
+        });
+    }
+
+    fn caught_up(&mut self, page: Transcript, ctx: &mut Context<Self>) {
+        let session = self.id;
+        let Ok(live) = self.live() else { return };
+        for message in page.messages {
+            live.feed
+                .post(message.seq, encode(&ServerFrame::Message(message)));
+        }
+        for ended in page.ended {
+            let frame = ReplyFrame {
+                session,
+                reply: ended.reply,
+                to: ended.to,
+                state: ended.state,
+            };
+            live.feed.tell(encode(&ServerFrame::Reply(frame)));
+        }
+        self.flush_now(ctx);
+    }
+}
+
+/// A failed end, as a client may read it.
+pub(crate) fn failed(rejection: &Rejection) -> ReplyEnd {
+    ReplyEnd::Failed(rejection.code, rejection.message.to_owned())
+}
+
+fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
+    match end {
+        ReplyEnd::Completed => None,
+        ReplyEnd::Cancelled => Some(ReplyState::Cancelled),
+        ReplyEnd::Failed(code, message) => Some(ReplyState::Failed {
+            error: ErrorBody {
+                code: *code,
+                message: message.clone(),
+                retry_after_ms: None,
+            },
+        }),
+    }
+}
+
+fn record(finished: &FinishedReply) {
+    let end = match finished.end {
+        ReplyEnd::Completed => "completed",
+        ReplyEnd::Failed(..) => "failed",
+        ReplyEnd::Cancelled => "cancelled",
+    };
+    metrics::counter!("hubbub_replies_total", "end" => end).increment(1);
+    metrics::histogram!("hubbub_reply_seconds").record(Duration::from_millis(finished.latency_ms));
+    if let Some(first) = finished.first_token_ms {
+        metrics::histogram!("hubbub_reply_first_token_seconds")
+            .record(Duration::from_millis(first));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,162 @@
+//! The only way to a session. Every method has a deadline, and a full mailbox is told, never waited for.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use hubbub_protocol::{ConnectionId, Principal, Seq, SessionId, TenantId, VisitorId};
+use tokio::sync::oneshot;
+
+use super::Session;
+use super::messages::{
+    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, RecoverReply,
+    Signal, SignalKind, StopReply,
+};
+use crate::capacity;
+use crate::device::Outlet;
+use crate::ports::PendingReply;
+use crate::quarantine::Quarantine;
+use crate::rejection::Rejection;
+
+/// On whose behalf something is asked of a session. Known from credentials alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The tenant of the credentials.
+    pub tenant: TenantId,
+    /// Set for visitors and users, who may only see their own sessions.
+    pub visitor: Option<VisitorId>,
+    /// As others see them.
+    pub principal: Principal,
+}
+
+/// A live session. Holding one keeps it live; it is not to be cloned to send (a clone has a slot of
+/// its own in the mailbox), so it is not `Clone`.
+pub struct SessionHandle {
+    address: Addr<Session>,
+    session: SessionId,
+    quarantine: Arc<Quarantine>,
+}
+
+impl SessionHandle {
+    pub(crate) fn new(
+        address: Addr<Session>,
+        session: SessionId,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
+        Self {
+            address,
+            session,
+            quarantine,
+        }
+    }
+
+    /// Which session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Whether the actor behind this handle is still alive.
+    pub fn is_live(&self) -> bool {
+        self.address.connected()
+    }
+
+    /// Adds a device: `joined` and everything after it arrives through its outlet.
+    pub async fn join(
+        &self,
+        caller: Caller,
+        join: JoinRequest,
+        outlet: Box<dyn Outlet>,
+    ) -> Result<(), Rejection> {
+        self.ask(|answer| JoinSession {
+            caller,
+            join,
+            outlet,
+            answer,
+        })
+        .await
+    }
+
+    /// Removes a device. If the mailbox is full the session notices by itself that it is gone.
+    pub fn leave(&self, device: ConnectionId) {
+        if self.address.try_send(LeaveSession { device }).is_err() {
+            tracing::debug!(session = %self.session, "session is busy or gone; not told of a leave");
+        }
+    }
+
+    /// Stores a message; answers after its commit.
+    pub async fn post_message(&self, caller: Caller, post: Post) -> Result<Posted, Rejection> {
+        let id = post.id;
+        self.quarantine.check(id)?;
+        let span = tracing::Span::current();
+        let posted = self
+            .ask(|answer| PostMessage {
+                caller,
+                post,
+                span,
+                answer,
+            })
+            .await;
+        if !self.is_live()
+            && posted
+                .as_ref()
+                .is_err_and(|r| *r == Rejection::unavailable())
+        {
+            self.quarantine.note(id);
+        }
+        posted
+    }
+
+    /// Stops the running reply; answers once that is committed or refused.
+    pub async fn stop_reply(&self, caller: Caller) -> Result<(), Rejection> {
+        self.ask(|answer| StopReply { caller, answer }).await
+    }
+
+    /// Tells the other devices that somebody types. May be dropped.
+    pub fn typing(&self, who: Principal, on: bool) {
+        self.signal(who, SignalKind::Typing(on));
+    }
+
+    /// Tells the other devices how far somebody has read. May be dropped.
+    pub fn read(&self, who: Principal, seq: Seq) {
+        self.signal(who, SignalKind::Read(seq));
+    }
+
+    /// Ends a reply whose node died; `false` if the session is too busy to be told now.
+    pub(crate) fn recover(&self, reply: PendingReply) -> bool {
+        self.address.try_send(RecoverReply(reply)).is_ok()
+    }
+
+    /// Ends whatever is being answered; `false` if the session is too busy to be told now.
+    pub(crate) fn end_replies(&self) -> bool {
+        self.address.try_send(EndReplies).is_ok()
+    }
+
+    fn signal(&self, who: Principal, what: SignalKind) {
+        if self.address.try_send(Signal { who, what }).is_err() {
+            metrics::counter!("hubbub_signals_dropped_total").increment(1);
+        }
+    }
+
+    async fn ask<M, T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> M,
+    ) -> Result<T, Rejection>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Session: Handler<M>,
+    {
+        let (answer, answered) = oneshot::channel();
+        match self.address.try_send(message(answer)) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => {
+                metrics::counter!("hubbub_mailbox_full_total", "actor" => "session").increment(1);
+                return Err(Rejection::overloaded());
+            }
+            Err(SendError::Closed(_)) => return Err(Rejection::unavailable()),
+        }
+        match tokio::time::timeout(capacity::SESSION_DEADLINE, answered).await {
+            Ok(Ok(result)) => result,
+            // The session died, or storage did not answer in time.
+            Ok(Err(_)) | Err(_) => Err(Rejection::unavailable()),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What can be said to a session. Private to the crate: the world uses [`super::SessionHandle`].
+
+use actix::prelude::*;
+use hubbub_protocol::{
+    ClientMessageId, ConnectionId, Epoch, Principal, ReplyId, Role, Seq, Timestamp, Usage,
+};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::Caller;
+use crate::device::Outlet;
+use crate::pool::Place;
+use crate::ports::{PendingReply, ReplyEnd};
+use crate::rejection::Rejection;
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Rejection>>;
+
+/// Adds a device. The session hands it `joined` first, then everything that follows.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct JoinSession {
+    pub(crate) caller: Caller,
+    pub(crate) join: JoinRequest,
+    pub(crate) outlet: Box<dyn Outlet>,
+    pub(crate) answer: Answer<()>,
+}
+
+/// What a device asks for when it joins.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// The device: its connection's id.
+    pub device: ConnectionId,
+    /// Echoed in `joined`.
+    pub reference: Option<String>,
+    /// The last seq held.
+    pub after: Option<Seq>,
+    /// The log it is of.
+    pub epoch: Option<Epoch>,
+    /// Most messages in `joined`.
+    pub limit: u32,
+}
+
+/// Removes a device.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaveSession {
+    pub(crate) device: ConnectionId,
+}
+
+/// Stores a message.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PostMessage {
+    pub(crate) caller: Caller,
+    pub(crate) post: Post,
+    pub(crate) span: Span,
+    pub(crate) answer: Answer<Posted>,
+}
+
+/// A message to store.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The writer's id of it.
+    pub id: ClientMessageId,
+    /// In which role.
+    pub role: Role,
+    /// What it says.
+    pub text: String,
+    /// Kept with it.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Its number.
+    pub seq: Seq,
+    /// When it was stored.
+    pub at: Timestamp,
+    /// It had been stored before.
+    pub duplicate: bool,
+    /// The reply that answers it.
+    pub reply: Option<ReplyId>,
+}
+
+/// Stops the running reply.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopReply {
+    pub(crate) caller: Caller,
+    pub(crate) answer: Answer<()>,
+}
+
+/// Something that matters only now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Signal {
+    pub(crate) who: Principal,
+    pub(crate) what: SignalKind,
+}
+
+pub(crate) enum SignalKind {
+    Typing(bool),
+    Read(Seq),
+}
+
+/// From the reply being written.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReplyProgress {
+    pub(crate) reply: ReplyId,
+    pub(crate) fence: u64,
+    pub(crate) step: ReplyStep,
+}
+
+pub(crate) enum ReplyStep {
+    Queued(Place),
+    Started { model: String },
+    Text(String),
+    Ended { end: ReplyEnd, usage: Option<Usage> },
+}
+
+/// Ends a reply that nobody writes any more: its node died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecoverReply(pub(crate) PendingReply);
+
+/// Ends whatever is being answered: the node is about to stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndReplies;

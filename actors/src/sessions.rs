@@ -1,0 +1,210 @@
+//! The registry: finds a session's actor, or starts it.
+//!
+//! It holds weak addresses only, so a session that nobody uses can end; the actor takes itself out as
+//! it is dropped, whatever ended it. One actor per session is guaranteed by the map's entry lock.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use actix::WeakAddr;
+use actix::prelude::*;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use hubbub_protocol::{ErrorCode, SessionId, TenantId};
+
+use crate::capacity;
+use crate::ports::{NewSession, PendingReply};
+use crate::quarantine::Quarantine;
+use crate::rejection::Rejection;
+use crate::session::{Session, SessionHandle, SessionPorts};
+use crate::supervision::spawn_watched;
+
+struct Registered {
+    tenant: TenantId,
+    address: WeakAddr<Session>,
+    generation: u64,
+}
+
+/// Every live session of this node.
+pub(crate) struct Sessions {
+    live: DashMap<SessionId, Registered>,
+    generations: AtomicU64,
+    count: Arc<AtomicUsize>,
+    max: usize,
+    quarantine: Arc<Quarantine>,
+    ports: Arc<SessionPorts>,
+}
+
+/// A session's place in the registry, given back when dropped.
+pub(crate) struct Registration {
+    sessions: Weak<Sessions>,
+    session: SessionId,
+    generation: u64,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        gauge(self.count.fetch_sub(1, Ordering::Relaxed) - 1);
+        if let Some(sessions) = self.sessions.upgrade() {
+            // A successor may stand there already.
+            sessions
+                .live
+                .remove_if(&self.session, |_, r| r.generation == self.generation);
+            sessions.shrink();
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(ports: Arc<SessionPorts>, max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            live: DashMap::new(),
+            generations: AtomicU64::new(0),
+            count: Arc::new(AtomicUsize::new(0)),
+            max,
+            quarantine: Arc::default(),
+            ports,
+        })
+    }
+
+    /// Creates a session in storage. Its actor starts when somebody asks for it.
+    pub(crate) async fn open(&self, new: NewSession) -> Result<SessionId, Rejection> {
+        Ok(self.ports.store.open_session(new).await?.session)
+    }
+
+    /// The session's actor, started on the current worker if it is not live. Whether the session
+    /// exists is for the actor to find out; everything asked of it is answered accordingly.
+    pub(crate) fn get(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> Result<SessionHandle, Rejection> {
+        let handle = |address| {
+            Ok(SessionHandle::new(
+                address,
+                session,
+                self.quarantine.clone(),
+            ))
+        };
+        match self.live.entry(session) {
+            Entry::Occupied(mut entry) => {
+                if let Some(address) = live(entry.get()) {
+                    if entry.get().tenant != tenant {
+                        return Err(Rejection::no_session());
+                    }
+                    return handle(address);
+                }
+                let (registered, address) = self.start(tenant, session)?;
+                entry.insert(registered);
+                handle(address)
+            }
+            Entry::Vacant(entry) => {
+                let (registered, address) = self.start(tenant, session)?;
+                entry.insert(registered);
+                handle(address)
+            }
+        }
+    }
+
+    /// Sessions live on this node.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Every live session, for the drain.
+    pub(crate) fn all(self: &Arc<Self>) -> Vec<SessionHandle> {
+        let of = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionId, Registered>| {
+            live(entry.value())
+                .map(|address| SessionHandle::new(address, *entry.key(), self.quarantine.clone()))
+        };
+        self.live.iter().filter_map(of).collect()
+    }
+
+    /// Has a reply ended whose node died.
+    pub(crate) fn recover(self: &Arc<Self>, tenant: TenantId, reply: PendingReply) -> bool {
+        self.get(tenant, reply.session)
+            .is_ok_and(|session| session.recover(reply))
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> Result<(Registered, Addr<Session>), Rejection> {
+        if self.count() >= self.max {
+            return Err(Rejection::later(
+                ErrorCode::Overloaded,
+                "this server has too many live sessions",
+                5_000,
+            ));
+        }
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        gauge(self.count.fetch_add(1, Ordering::Relaxed) + 1);
+        let registration = Registration {
+            sessions: Arc::downgrade(self),
+            session,
+            generation,
+            count: self.count.clone(),
+        };
+        let ports = self.ports.clone();
+        let (address, task) = spawn_watched(capacity::SESSION_MAILBOX, |_| {
+            Session::new(tenant, session, ports, registration)
+        });
+        self.watch(tenant, session, task);
+        Ok((
+            Registered {
+                tenant,
+                address: address.downgrade(),
+                generation,
+            },
+            address,
+        ))
+    }
+
+    /// A session that panicked is built again at once: replies it had written must get their end, and
+    /// its devices are about to join again. One that keeps dying waits for the next ask.
+    fn watch(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        session: SessionId,
+        task: tokio::task::JoinHandle<()>,
+    ) {
+        let sessions = Arc::downgrade(self);
+        actix_rt::spawn(async move {
+            if task.await.is_ok() {
+                return;
+            }
+            metrics::counter!("hubbub_actor_panics_total", "actor" => "session").increment(1);
+            tracing::error!(%session, "a session's actor died; it is built again from storage");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let Some(sessions) = sessions.upgrade() else {
+                return;
+            };
+            if let Err(rejection) = sessions.get(tenant, session) {
+                tracing::error!(%session, %rejection, "the session could not be built again");
+            }
+        });
+    }
+
+    /// Gives memory back after a rush: the map's tables only grow by themselves.
+    fn shrink(&self) {
+        let (used, held) = (self.live.len(), self.live.capacity());
+        if held > 16_384 && used < held / 8 {
+            self.live.shrink_to_fit();
+        }
+    }
+}
+
+fn live(registered: &Registered) -> Option<Addr<Session>> {
+    registered.address.upgrade().filter(Addr::connected)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; the count is small"
+)]
+fn gauge(count: usize) {
+    metrics::gauge!("hubbub_sessions_live").set(count as f64);
+}

@@ -1,0 +1,246 @@
+//! MessageWriter: group commit.
+//!
+//! Started by the node, a few of them; sessions are spread over them by hash, so one session's entries
+//! stay in order. Each collects entries while a batch is being committed, then writes the next batch in
+//! one transaction and answers each sender after COMMIT. If one dies, its senders learn at once that
+//! their entry's fate is unknown; repeating it is safe, because every entry is idempotent.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use hubbub_protocol::{SessionId, TenantId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::capacity;
+use crate::ports::{Append, AppendRefusal, Appended, MessageStore, StoreError};
+use crate::supervision::{Fatal, Permanent};
+
+/// How often activity is written; sessions' `last_activity_at` is this imprecise.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Pause before a failed batch is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What became of an entry.
+pub(crate) type AppendResult = Result<Result<Appended, AppendRefusal>, AppendError>;
+
+/// Why nothing is known to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AppendError {
+    /// The queue is full: nothing was stored.
+    Overloaded,
+    /// Storage did not commit it before its deadline.
+    Unavailable,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct AppendEntry(Entry);
+
+struct Entry {
+    append: Append,
+    deadline: Instant,
+    answer: oneshot::Sender<AppendResult>,
+}
+
+/// The way to the writers.
+#[derive(Clone)]
+pub(crate) struct WriterHandle(Arc<[Arc<Permanent<MessageWriter>>]>);
+
+impl WriterHandle {
+    /// Starts the writers on the current arbiter.
+    pub(crate) fn start(store: &Arc<dyn MessageStore>, fatal: &Fatal) -> Self {
+        let start_one = |_| {
+            let store = store.clone();
+            Permanent::start(
+                "message_writer",
+                capacity::WRITER_MAILBOX,
+                fatal.clone(),
+                move || MessageWriter::new(store.clone()),
+            )
+        };
+        Self((0..capacity::WRITERS).map(start_one).collect())
+    }
+
+    /// Commits one entry. The future can be awaited anywhere, or dropped: the entry is written anyway.
+    pub(crate) fn append(&self, append: Append) -> impl Future<Output = AppendResult> + 'static {
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + capacity::APPEND_DEADLINE;
+        let sent = match self.writer_of(append.session()) {
+            Some(writer) => writer
+                .try_send(AppendEntry(Entry {
+                    append,
+                    deadline,
+                    answer,
+                }))
+                .is_ok(),
+            None => false,
+        };
+        async move {
+            if !sent {
+                return Err(AppendError::Overloaded);
+            }
+            // Closed without an answer: the writer died with the entry.
+            answered.await.unwrap_or(Err(AppendError::Unavailable))
+        }
+    }
+
+    fn writer_of(&self, session: SessionId) -> Option<&Arc<Permanent<MessageWriter>>> {
+        // The low bits of a UUIDv7 are random.
+        let shard = session.0.as_u128() % (self.0.len().max(1) as u128);
+        self.0.get(usize::try_from(shard).unwrap_or(0))
+    }
+}
+
+/// The actor.
+pub(crate) struct MessageWriter {
+    store: Arc<dyn MessageStore>,
+    queue: Vec<Entry>,
+    committing: bool,
+    touched: HashSet<(TenantId, SessionId)>,
+    touch_scheduled: bool,
+}
+
+impl MessageWriter {
+    fn new(store: Arc<dyn MessageStore>) -> Self {
+        Self {
+            store,
+            queue: Vec::new(),
+            committing: false,
+            touched: HashSet::new(),
+            touch_scheduled: false,
+        }
+    }
+
+    fn commit_next(&mut self, ctx: &mut Context<Self>) {
+        if self.committing || self.queue.is_empty() {
+            return;
+        }
+        let size = self.queue.len().min(capacity::WRITER_BATCH);
+        let batch: Vec<Entry> = self.queue.drain(..size).collect();
+        self.committing = true;
+        let store = self.store.clone();
+        let commit = commit(store, batch)
+            .into_actor(self)
+            .map(|touched, writer, ctx| {
+                writer.committing = false;
+                writer.touch_later(touched, ctx);
+                writer.commit_next(ctx);
+            });
+        ctx.spawn(commit);
+    }
+
+    /// Activity is written behind, coalesced: updating an indexed column in every batch would cost
+    /// more than the messages themselves.
+    fn touch_later(&mut self, sessions: Vec<(TenantId, SessionId)>, ctx: &mut Context<Self>) {
+        self.touched.extend(sessions);
+        if self.touched.len() >= capacity::TOUCHED_SESSIONS {
+            self.touch_now(ctx);
+        } else if !self.touch_scheduled && !self.touched.is_empty() {
+            self.touch_scheduled = true;
+            ctx.run_later(TOUCH_INTERVAL, |writer, ctx| {
+                writer.touch_scheduled = false;
+                writer.touch_now(ctx);
+            });
+        }
+    }
+
+    fn touch_now(&mut self, ctx: &mut Context<Self>) {
+        let sessions = self.touched.drain().collect();
+        let store = self.store.clone();
+        let touch = async move {
+            if store.touch(sessions).await.is_err() {
+                tracing::warn!("activity of some sessions was not written");
+            }
+        };
+        ctx.spawn(touch.into_actor(self));
+    }
+}
+
+impl Actor for MessageWriter {
+    type Context = Context<Self>;
+}
+
+impl Handler<AppendEntry> for MessageWriter {
+    type Result = ();
+
+    fn handle(&mut self, AppendEntry(entry): AppendEntry, ctx: &mut Self::Context) {
+        if self.queue.len() >= capacity::WRITER_QUEUE {
+            answer(entry, Err(AppendError::Overloaded));
+            return;
+        }
+        self.queue.push(entry);
+        self.commit_next(ctx);
+    }
+}
+
+/// Commits a batch, retrying while storage is away, and answers its senders. Returns the sessions
+/// that got something.
+async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantId, SessionId)> {
+    let mut batch = batch;
+    loop {
+        batch = drop_expired(batch);
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let appends = batch.iter().map(|entry| entry.append.clone()).collect();
+        let started = Instant::now();
+        match store.append(appends).await {
+            Ok(results) => {
+                metrics::histogram!("hubbub_commit_seconds").record(started.elapsed());
+                metrics::counter!("hubbub_committed_entries_total").increment(batch.len() as u64);
+                let touched = batch
+                    .iter()
+                    .map(|e| (e.append.tenant(), e.append.session()))
+                    .collect();
+                for (entry, result) in batch.into_iter().zip(results) {
+                    answer(entry, Ok(result));
+                }
+                return touched;
+            }
+            Err(StoreError::Unavailable) => tokio::time::sleep(RETRY_PAUSE).await,
+            Err(StoreError::Internal | StoreError::NoBot) => {
+                batch = commit_one_by_one(&*store, batch).await;
+            }
+        }
+    }
+}
+
+/// A batch that storage refuses as a whole is written entry by entry, so that one bad entry is only
+/// its sender's problem. Returns what is left to retry.
+async fn commit_one_by_one(store: &dyn MessageStore, batch: Vec<Entry>) -> Vec<Entry> {
+    let mut left = Vec::new();
+    for entry in batch {
+        match store
+            .append(vec![entry.append.clone()])
+            .await
+            .map(|results| results.into_iter().next())
+        {
+            Ok(Some(result)) => answer(entry, Ok(result)),
+            Ok(None) | Err(StoreError::Internal | StoreError::NoBot) => {
+                answer(entry, Err(AppendError::Unavailable));
+            }
+            Err(StoreError::Unavailable) => left.push(entry),
+        }
+    }
+    left
+}
+
+fn drop_expired(batch: Vec<Entry>) -> Vec<Entry> {
+    let now = Instant::now();
+    let (live, expired): (Vec<_>, Vec<_>) = batch.into_iter().partition(|e| e.deadline > now);
+    for entry in expired {
+        answer(entry, Err(AppendError::Unavailable));
+    }
+    live
+}
+
+fn answer(entry: Entry, result: AppendResult) {
+    // Nobody waits any more: the entry was still worth writing.
+    if entry.answer.send(result).is_err() {
+        tracing::debug!("the sender of an entry is gone");
+    }
+}
