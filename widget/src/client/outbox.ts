@@ -117,8 +117,7 @@ export class Outbox {
   #load(): void {
     this.#entries = [];
     try {
-      const held: unknown = JSON.parse(this.#environment.tab.get(this.#key()) ?? "[]");
-      if (!Array.isArray(held)) return;
+      const held = JSON.parse(this.#environment.tab.get(this.#key()) ?? "[]");
       this.#entries = held.filter(isOutgoing).slice(0, MOST);
       this.rewind();
     } catch {
@@ -127,13 +126,6 @@ export class Outbox {
   }
 }
 
-function isOutgoing(value: unknown): value is Outgoing {
-  if (typeof value !== "object" || value === null) return false;
-  const { id, text, at, state } = value as Record<string, unknown>;
-  return (
-    typeof id === "string" &&
-    typeof text === "string" &&
-    typeof at === "number" &&
-    (state === "waiting" || state === "sent" || state === "failed")
-  );
+function isOutgoing(value: Partial<Outgoing> | null): value is Outgoing {
+  return typeof value?.id === "string" && typeof value.text === "string" && "state" in value;
 }

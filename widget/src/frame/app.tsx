@@ -1,8 +1,7 @@
 // The frame: header, state of the connection, conversation, composer.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Component } from "preact";
 import type { Chat, Snapshot } from "../client/chat.ts";
-import { lastSeq } from "../client/log.ts";
 import type { Actions } from "./bubble.tsx";
 import { Composer } from "./composer.tsx";
 import type { Host } from "./host.ts";
@@ -13,57 +12,86 @@ import { REFUSALS, WORDS } from "./words.ts";
 interface Props {
   chat: Chat;
   host: Host;
+  /** Rises whenever the person begins to look at the frame. */
+  looks: number;
   /** Rises with every opening by the host page. */
   openings: number;
 }
 
-export function App({ chat, host, openings }: Props) {
-  const [snapshot, setSnapshot] = useState(chat.snapshot());
-  const [sent, setSent] = useState(0);
-  const [bottom, setBottom] = useState(true);
-  const [focus, setFocus] = useState(host.embedded ? 0 : 1);
-  const head = useRef(-1);
+interface State {
+  snapshot: Snapshot;
+  sent: number;
+  bottom: boolean;
+  fresh: number;
+}
 
-  useEffect(() => chat.subscribe(() => setSnapshot(chat.snapshot())), [chat]);
-  useEffect(() => setFocus((n) => n + openings), [openings]);
+export class App extends Component<Props, State> {
+  override state: State = {
+    snapshot: this.props.chat.snapshot(),
+    sent: 0,
+    bottom: true,
+    // A page of its own is there to write in; an embedded frame waits for its opening.
+    fresh: this.props.host.embedded ? 0 : 1,
+  };
+  #unsubscribe: (() => void) | null = null;
+  #head: number | null = null;
 
-  const newest = lastSeq(snapshot.log);
-  useEffect(() => {
+  override componentDidMount(): void {
+    const { chat } = this.props;
+    this.#unsubscribe = chat.subscribe(() => this.setState({ snapshot: chat.snapshot() }));
+  }
+
+  override componentWillUnmount(): void {
+    this.#unsubscribe?.();
+  }
+
+  override componentDidUpdate(): void {
+    const { chat, host } = this.props;
+    const { bottom, snapshot } = this.state;
     if (bottom && host.open && document.visibilityState === "visible") chat.read();
-    if (head.current >= 0 && newest > head.current && !host.open) host.tell({ hubbub: "unread" });
-    if (snapshot.ready) head.current = newest;
-  }, [newest, bottom, openings, snapshot.ready]);
+    const newest = snapshot.log.head;
+    if (this.#head !== null && newest > this.#head && !host.open) host.tell({ hubbub: "unread" });
+    if (snapshot.ready) this.#head = newest;
+  }
 
-  const actions = useMemo<Actions>(
-    () => ({
-      askAgain(seq) {
-        const asked = chat.snapshot().log.messages.find((message) => message.seq === seq);
-        if (asked && chat.send(asked.text)) setSent((n) => n + 1);
-      },
-      retry: (id) => chat.retry(id),
-      discard: (id) => chat.discard(id),
-    }),
-    [chat],
-  );
+  #sent = (): void => this.setState(({ sent }) => ({ sent: sent + 1 }));
+  #fresh = (): void => this.setState(({ fresh }) => ({ fresh: fresh + 1 }));
+  #onBottom = (bottom: boolean): void => {
+    if (bottom !== this.state.bottom) this.setState({ bottom });
+  };
 
-  return (
-    <main
-      class="frame"
-      onKeyDown={(event) => {
-        if (event.key === "Escape" && !event.isComposing) host.tell({ hubbub: "close" });
-      }}
-    >
-      <Header chat={chat} host={host} snapshot={snapshot} onNew={() => setFocus((n) => n + 1)} />
-      <Banner chat={chat} snapshot={snapshot} />
-      <Thread chat={chat} snapshot={snapshot} actions={actions} sent={sent} onBottom={setBottom} />
-      <Composer
-        chat={chat}
-        snapshot={snapshot}
-        focus={focus}
-        onSent={() => setSent((n) => n + 1)}
-      />
-    </main>
-  );
+  #actions: Actions = {
+    askAgain: (seq) => {
+      const { chat } = this.props;
+      const asked = chat.snapshot().log.messages.find((message) => message.seq === seq);
+      if (asked && chat.send(asked.text)) this.#sent();
+    },
+    retry: (id) => this.props.chat.retry(id),
+    discard: (id) => this.props.chat.discard(id),
+  };
+
+  override render({ chat, host, openings }: Props, { snapshot, sent, bottom, fresh }: State) {
+    return (
+      <main
+        class="frame"
+        onKeyDown={(event) => {
+          if (event.key === "Escape" && !event.isComposing) host.tell({ hubbub: "close" });
+        }}
+      >
+        <Header chat={chat} host={host} snapshot={snapshot} onNew={this.#fresh} />
+        <Banner chat={chat} snapshot={snapshot} />
+        <Thread
+          chat={chat}
+          snapshot={snapshot}
+          actions={this.#actions}
+          sent={sent}
+          bottom={bottom}
+          onBottom={this.#onBottom}
+        />
+        <Composer chat={chat} snapshot={snapshot} focus={fresh + openings} onSent={this.#sent} />
+      </main>
+    );
+  }
 }
 
 interface HeaderProps {

@@ -1,6 +1,6 @@
 // Where the person writes. Enter sends, Shift+Enter begins a new line; a draft outlives a reload.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Component, createRef } from "preact";
 import type { Chat, Snapshot } from "../client/chat.ts";
 import { SendIcon, StopIcon } from "./icons.tsx";
 import { WORDS } from "./words.ts";
@@ -12,108 +12,123 @@ const TALLEST_PX = 168;
 interface Props {
   chat: Chat;
   snapshot: Snapshot;
-  /** Rises when the frame was opened: the person wants to write. */
+  /** Rises when the person wants to write: the frame was opened, a new chat begun. */
   focus: number;
   onSent(): void;
 }
 
-export function Composer({ chat, snapshot, focus, onSent }: Props) {
-  const field = useRef<HTMLTextAreaElement>(null);
-  const draftKey = `hubbub:${chat.bot}:draft`;
-  const [text, setText] = useState(() => readDraft(draftKey));
-  const limit = snapshot.limits?.text_chars ?? 16_000;
-  // The limit counts characters as the server does, not UTF-16 units.
-  const length = text.length < limit * COUNT_FROM ? 0 : [...text.trim()].length;
-  const tooLong = length > limit;
-  const replying = snapshot.log.replies.length > 0;
-  const refused = snapshot.connection.kind === "refused";
-  const blank = text.trim() === "";
+export class Composer extends Component<Props, { text: string }> {
+  #field = createRef<HTMLTextAreaElement>();
+  #draftKey = `hubbub:${this.props.chat.bot}:draft`;
+  override state = { text: readDraft(this.#draftKey) };
 
-  useLayoutEffect(() => {
-    const element = field.current;
-    if (!element) return;
-    element.style.height = "auto";
-    element.style.height = `${Math.min(element.scrollHeight, TALLEST_PX)}px`;
-  }, [text]);
+  override componentDidMount(): void {
+    this.#fit();
+    if (this.props.focus > 0) this.#focus();
+  }
 
-  useEffect(() => {
-    if (focus > 0) field.current?.focus({ preventScroll: true });
-  }, [focus]);
+  override componentDidUpdate(before: Props): void {
+    this.#fit();
+    if (before.focus !== this.props.focus) this.#focus();
+  }
 
-  const change = (value: string) => {
-    setText(value);
-    writeDraft(draftKey, value);
-    if (value.trim() !== "") chat.typing();
-  };
+  #focus(): void {
+    this.#field.current?.focus({ preventScroll: true });
+  }
 
-  const send = () => {
-    if (blank || tooLong || refused || !chat.send(text)) return;
-    change("");
-    onSent();
-    field.current?.focus();
-  };
+  /** As tall as its text, up to a limit. */
+  #fit(): void {
+    const field = this.#field.current;
+    if (!field) return;
+    field.style.height = "auto";
+    field.style.height = `${Math.min(field.scrollHeight, TALLEST_PX)}px`;
+  }
 
-  const onKeyDown = (event: KeyboardEvent) => {
-    // While an input method composes a character, Enter belongs to it.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  #change(text: string): void {
+    this.setState({ text });
+    writeDraft(this.#draftKey, text);
+    if (text.trim() !== "") this.props.chat.typing();
+  }
+
+  #send = (event: Event): void => {
     event.preventDefault();
-    send();
+    if (this.#length() > this.#limit() || !this.props.chat.send(this.state.text)) return;
+    this.#change("");
+    this.props.onSent();
+    this.#focus();
   };
 
-  return (
-    <form
-      class="composer"
-      onSubmit={(event) => {
-        event.preventDefault();
-        send();
-      }}
-    >
-      <div class="field">
-        <textarea
-          ref={field}
-          rows={1}
-          dir="auto"
-          value={text}
-          placeholder={WORDS.placeholder}
-          aria-label={WORDS.placeholder}
-          aria-invalid={tooLong}
-          aria-describedby={length > 0 ? "count" : undefined}
-          disabled={refused}
-          enterkeyhint="send"
-          onInput={(event) => change(event.currentTarget.value)}
-          onKeyDown={onKeyDown}
-        />
-        {replying && (
-          <button
-            type="button"
-            class="round stop"
-            aria-label={WORDS.stop}
-            title={WORDS.stop}
-            disabled={!snapshot.ready}
-            onClick={() => chat.stop()}
-          >
-            <StopIcon />
-          </button>
+  #onKeyDown = (event: KeyboardEvent): void => {
+    // While an input method composes a character, Enter belongs to it.
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) this.#send(event);
+  };
+
+  #limit(): number {
+    return this.props.snapshot.limits?.text_chars ?? 16_000;
+  }
+
+  /** In characters as the server counts them, not UTF-16 units; 0 while far from the limit. */
+  #length(): number {
+    const { text } = this.state;
+    return text.length < this.#limit() * COUNT_FROM ? 0 : [...text.trim()].length;
+  }
+
+  override render({ chat, snapshot }: Props, { text }: { text: string }) {
+    const limit = this.#limit();
+    const length = this.#length();
+    const tooLong = length > limit;
+    const replying = snapshot.log.replies.length > 0;
+    const refused = snapshot.connection.kind === "refused";
+    const blank = text.trim() === "";
+    return (
+      <form class="composer" onSubmit={this.#send}>
+        <div class="field">
+          <textarea
+            ref={this.#field}
+            rows={1}
+            dir="auto"
+            value={text}
+            placeholder={WORDS.placeholder}
+            aria-label={WORDS.placeholder}
+            aria-invalid={tooLong}
+            aria-describedby={length > 0 ? "count" : undefined}
+            disabled={refused}
+            enterkeyhint="send"
+            onInput={(event) => this.#change(event.currentTarget.value)}
+            onKeyDown={this.#onKeyDown}
+          />
+          {replying && (
+            <button
+              type="button"
+              class="round stop"
+              aria-label={WORDS.stop}
+              title={WORDS.stop}
+              disabled={!snapshot.ready}
+              onClick={() => chat.stop()}
+            >
+              <StopIcon />
+            </button>
+          )}
+          {(!replying || !blank) && (
+            <button
+              type="submit"
+              class="round send"
+              aria-label={WORDS.send}
+              title={WORDS.send}
+              disabled={blank || tooLong || refused}
+            >
+              <SendIcon />
+            </button>
+          )}
+        </div>
+        {length > 0 && (
+          <p id="count" class={tooLong ? "count bad" : "count"}>
+            {length} / {limit}
+          </p>
         )}
-        {(!replying || !blank) && (
-          <button
-            type="submit"
-            class="round send"
-            aria-label={WORDS.send}
-            title={WORDS.send}
-            disabled={blank || tooLong || refused}
-          >
-            <SendIcon />
-          </button>
-        )}
-      </div>
-      {length > 0 && (
-        <p id="count" class={tooLong ? "count bad" : "count"}>
-          {length.toLocaleString()} / {limit.toLocaleString()}
-        </p>
-      )}
-    </form>
-  );
+      </form>
+    );
+  }
 }
 
 function readDraft(key: string): string {

@@ -16,24 +16,28 @@ function start(root: HTMLElement): void {
   }
   const chat = new Chat(browserEnvironment(window), location.origin, bot.toLowerCase());
   let openings = 0;
+  let looks = 0;
   const host = new Host(window, (message) => {
     if (message.hubbub === "opened") openings += 1;
-    draw();
+    look();
   });
-  const draw = () => render(<App chat={chat} host={host} openings={openings} />, root);
+  const look = () => {
+    looks += 1;
+    render(<App chat={chat} host={host} looks={looks} openings={openings} />, root);
+  };
   window.addEventListener("online", () => chat.networkChanged(true));
   window.addEventListener("offline", () => chat.networkChanged(false));
   window.addEventListener("storage", () => chat.sharedChanged());
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState !== "visible") return;
     chat.checkSocket();
-    draw();
+    look();
   });
   // A page in the back-forward cache keeps its state but loses its socket.
   window.addEventListener("pageshow", (event) => {
     if (event.persisted) chat.checkSocket();
   });
-  draw();
+  look();
   chat.start();
   host.tell({ hubbub: "ready" });
 }

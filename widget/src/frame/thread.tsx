@@ -1,9 +1,9 @@
 // The conversation: draws the items, keeps to the newest while the person is there, and keeps their
 // place while older messages come in above.
 
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Component, createRef } from "preact";
 import type { Chat, Snapshot } from "../client/chat.ts";
-import { atHead, firstSeq, hasOlder } from "../client/log.ts";
+import { atHead, hasOlder } from "../client/log.ts";
 import { type Actions, Bubble, Thinking } from "./bubble.tsx";
 import { DownIcon } from "./icons.tsx";
 import { itemsOf } from "./items.ts";
@@ -20,137 +20,132 @@ interface Props {
   actions: Actions;
   /** Rises when the person sent something: they want to see it. */
   sent: number;
-  /** Told when the newest message is in sight, or no longer. */
+  /** Whether the newest message is in sight. */
+  bottom: boolean;
   onBottom(bottom: boolean): void;
 }
 
-export function Thread({ chat, snapshot, actions, sent, onBottom }: Props) {
-  const scroll = useRef<HTMLElement>(null);
-  const content = useRef<HTMLDivElement>(null);
-  const stuck = useRef(true);
-  const anchor = useRef<{ element: Element; top: number } | null>(null);
-  const [bottom, setBottom] = useState(true);
-  const { log, paging, pagingFailed } = snapshot;
-  const items = itemsOf(snapshot);
-  const replying = log.replies.length > 0;
+export class Thread extends Component<Props> {
+  #scroll = createRef<HTMLElement>();
+  #content = createRef<HTMLDivElement>();
+  /** The newest stays in sight, whatever grows. */
+  #stuck = true;
+  /** Which message is at the top of the view, and how far below its edge. */
+  #anchor: { element: Element; top: number } | null = null;
+  #observer = new ResizeObserver(() => this.#settle());
 
-  const toEnd = () => {
-    const element = scroll.current;
-    if (element) element.scrollTop = element.scrollHeight;
-  };
+  override componentDidMount(): void {
+    for (const { current } of [this.#scroll, this.#content]) {
+      if (current) this.#observer.observe(current);
+    }
+  }
 
-  const onScroll = () => {
-    const element = scroll.current;
-    if (!element) return;
-    const left = element.scrollHeight - element.scrollTop - element.clientHeight;
-    stuck.current = left < NEAR_PX && atHead(chat.snapshot().log);
-    setBottom(stuck.current);
-    remember();
-    if (element.scrollTop < TOP_PX && !pagingFailed) void chat.loadOlder();
+  override componentWillUnmount(): void {
+    this.#observer.disconnect();
+  }
+
+  override componentDidUpdate(before: Props): void {
+    const { sent, snapshot } = this.props;
+    if (before.sent !== sent || before.snapshot.session !== snapshot.session) this.#stick();
+    if (before.snapshot.log.messages !== snapshot.log.messages) this.#settle();
+  }
+
+  #stick(): void {
+    this.#stuck = true;
+    this.props.onBottom(true);
+    this.#settle();
+  }
+
+  /** After anything changed its size or place: the newest, or what was being read, stays put. */
+  #settle(): void {
+    const view = this.#scroll.current;
+    const kept = this.#anchor;
+    if (!view) return;
+    if (this.#stuck) view.scrollTop = view.scrollHeight;
+    else if (kept?.element.isConnected) view.scrollTop += this.#below(kept.element) - kept.top;
+  }
+
+  #below(element: Element): number {
+    const edge = this.#scroll.current?.getBoundingClientRect().top ?? 0;
+    return element.getBoundingClientRect().top - edge;
+  }
+
+  #onScroll = (): void => {
+    const { chat, snapshot, onBottom } = this.props;
+    const view = this.#scroll.current;
+    if (!view) return;
+    const left = view.scrollHeight - view.scrollTop - view.clientHeight;
+    this.#stuck = left < NEAR_PX && atHead(snapshot.log);
+    onBottom(this.#stuck);
+    const elements = [...view.querySelectorAll(".bubble")];
+    const element = elements.find((one) => this.#below(one) + one.clientHeight > 0);
+    this.#anchor = element ? { element, top: this.#below(element) } : null;
+    if (view.scrollTop < TOP_PX && !snapshot.pagingFailed) void chat.loadOlder();
     if (left < TOP_PX) void chat.loadNewer();
   };
 
-  /** Which message is at the top of the view, and where: the place to keep. */
-  const remember = () => {
-    const from = scroll.current?.getBoundingClientRect().top ?? 0;
-    const elements = [...(content.current?.querySelectorAll(".bubble") ?? [])];
-    const element = elements.find((one) => one.getBoundingClientRect().bottom > from);
-    anchor.current = element ? { element, top: element.getBoundingClientRect().top - from } : null;
+  #jump = (): void => {
+    this.props.chat.jumpToLatest();
+    this.#stick();
+    this.#scroll.current?.focus();
   };
 
-  // Whatever makes the content or the view another size: the newest stays in sight.
-  useEffect(() => {
-    const observer = new ResizeObserver(() => {
-      if (stuck.current) toEnd();
-    });
-    if (content.current) observer.observe(content.current);
-    if (scroll.current) observer.observe(scroll.current);
-    return () => observer.disconnect();
-  }, []);
-
-  useLayoutEffect(() => {
-    stuck.current = true;
-    setBottom(true);
-    toEnd();
-  }, [sent, snapshot.session]);
-
-  // Messages joined or left above: put the one that was being read back where it was.
-  useLayoutEffect(() => {
-    const element = scroll.current;
-    const kept = anchor.current;
-    if (!element) return;
-    if (stuck.current) toEnd();
-    else if (kept?.element.isConnected) {
-      const now = kept.element.getBoundingClientRect().top - element.getBoundingClientRect().top;
-      element.scrollTop += now - kept.top;
-    }
-  }, [firstSeq(log), log.messages.length]);
-
-  useEffect(() => onBottom(bottom), [bottom]);
-
-  const jump = () => {
-    chat.jumpToLatest();
-    stuck.current = true;
-    setBottom(true);
-    toEnd();
-    scroll.current?.focus();
-  };
-
-  return (
-    <div class="thread">
-      <section
-        class="log"
-        ref={scroll}
-        role="log"
-        aria-live="polite"
-        aria-relevant="additions"
-        // While an answer is being written nothing is read out; at its end, all of it is, once.
-        aria-busy={replying || paging !== null}
-        aria-label={WORDS.chat}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
-        tabIndex={0}
-        onScroll={onScroll}
-      >
-        <div class="content" ref={content}>
-          {hasOlder(log) && (
-            <button
-              type="button"
-              class="older"
-              disabled={paging !== null}
-              onClick={() => void chat.loadOlder()}
-            >
-              {paging === "older"
-                ? WORDS.loadingOlder
-                : pagingFailed
-                  ? WORDS.pagingFailed
-                  : WORDS.older}
-            </button>
-          )}
-          {items.length === 0 && <Empty snapshot={snapshot} />}
-          {items.map((item, index) => (
-            <Bubble
-              key={item.key}
-              item={item}
-              last={index === items.length - 1}
-              follows={items[index - 1]?.side === item.side}
-              botName={snapshot.bot.name}
-              actions={actions}
-            />
-          ))}
-          {snapshot.othersTyping && !replying && (
-            <article class="bubble them">
-              <Thinking name={WORDS.assistant} />
-            </article>
-          )}
-        </div>
-      </section>
-      {(!bottom || !atHead(log)) && (
-        <button type="button" class="latest" onClick={jump}>
-          <DownIcon /> {WORDS.latest}
-        </button>
-      )}
-    </div>
-  );
+  override render({ chat, snapshot, actions, bottom }: Props) {
+    const { log, paging, pagingFailed } = snapshot;
+    const items = itemsOf(snapshot);
+    const replying = log.replies.length > 0;
+    return (
+      <div class="thread">
+        <section
+          class="log"
+          ref={this.#scroll}
+          role="log"
+          aria-live="polite"
+          aria-relevant="additions"
+          // While an answer is being written nothing is read out; at its end, all of it is, once.
+          aria-busy={replying || paging !== null}
+          aria-label={WORDS.chat}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+          tabIndex={0}
+          onScroll={this.#onScroll}
+        >
+          <div class="content" ref={this.#content}>
+            {hasOlder(log) && (
+              <button
+                type="button"
+                class="older"
+                disabled={paging !== null}
+                onClick={() => void chat.loadOlder()}
+              >
+                {paging ? WORDS.loadingOlder : pagingFailed ? WORDS.pagingFailed : WORDS.older}
+              </button>
+            )}
+            {items.length === 0 && <Empty snapshot={snapshot} />}
+            {items.map((item, index) => (
+              <Bubble
+                key={item.key}
+                item={item}
+                last={index === items.length - 1}
+                follows={items[index - 1]?.side === item.side}
+                botName={snapshot.bot.name}
+                actions={actions}
+              />
+            ))}
+            {snapshot.othersTyping && !replying && (
+              <article class="bubble them">
+                <Thinking name={WORDS.assistant} />
+              </article>
+            )}
+          </div>
+        </section>
+        {(!bottom || !atHead(log)) && (
+          <button type="button" class="latest" onClick={this.#jump}>
+            <DownIcon /> {WORDS.latest}
+          </button>
+        )}
+      </div>
+    );
+  }
 }
 
 function Empty({ snapshot }: { snapshot: Snapshot }) {
@@ -159,7 +154,7 @@ function Empty({ snapshot }: { snapshot: Snapshot }) {
   if (session && !ready && connection.kind !== "refused") return null;
   return (
     <div class="empty">
-      <div class="spark" aria-hidden="true" />
+      <div class="avatar" aria-hidden="true" />
       <p class="greeting" dir="auto">
         {bot.greeting || WORDS.greeting}
       </p>

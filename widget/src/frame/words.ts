@@ -53,10 +53,9 @@ export function queuedWords(position: number, etaMs: number): string {
 export function timeWords(at: string | number): string {
   const time = new Date(at);
   const sameDay = time.toDateString() === new Date().toDateString();
-  const day: Intl.DateTimeFormatOptions = sameDay ? {} : { day: "numeric", month: "short" };
-  return new Intl.DateTimeFormat(undefined, {
-    ...day,
+  return time.toLocaleString(undefined, {
+    ...(!sameDay && { day: "numeric", month: "short" }),
     hour: "2-digit",
     minute: "2-digit",
-  }).format(time);
+  });
 }
