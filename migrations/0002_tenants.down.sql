@@ -1,0 +1,9 @@
+DROP FUNCTION delete_expired_tickets();
+DROP FUNCTION redeem_ticket(bytea);
+DROP FUNCTION find_api_key(text);
+DROP FUNCTION find_widget_bot(uuid);
+DROP TABLE tickets;
+DROP TABLE visitors;
+DROP TABLE api_keys;
+DROP TABLE bots;
+DROP TABLE tenants;

@@ -1,0 +1,92 @@
+//! Table `api_keys`: the tenant's programs. Only a digest of each secret is stored.
+
+use deadpool_postgres::Pool;
+use hubbub_protocol::{TenantId, Timestamp};
+
+use super::error::Fields;
+use super::{StorageError, TenantScope};
+
+const INSERT: &str = "INSERT INTO api_keys (tenant_id, key_id, secret_sha256, name) \
+    VALUES ($1, $2, $3, $4)";
+const FIND: &str = "SELECT tenant_id, secret_sha256, name, created_at, revoked_at \
+    FROM find_api_key($1)";
+// Once a minute is exact enough, and spares a row version for each request.
+const UPDATE_LAST_USED: &str = "UPDATE api_keys SET last_used_at = now() \
+    WHERE tenant_id = $1 AND key_id = $2 \
+    AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
+const REVOKE: &str = "UPDATE api_keys SET revoked_at = now() \
+    WHERE tenant_id = $1 AND key_id = $2 AND revoked_at IS NULL";
+
+/// A stored key. The secret is compared, in constant time, by whoever asked.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Whose key it is.
+    pub tenant: TenantId,
+    /// SHA-256 of the secret part.
+    pub secret_sha256: Vec<u8>,
+    /// For people to read.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked; such a key opens nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Creates a key.
+///
+/// # Errors
+/// The id is taken, the tenant does not exist, or the database could not.
+pub async fn insert(
+    scope: &TenantScope,
+    key_id: &str,
+    secret_sha256: &[u8; 32],
+    name: &str,
+) -> Result<(), StorageError> {
+    let digest = secret_sha256.as_slice();
+    scope
+        .execute(INSERT, &[&scope.tenant().0, &key_id, &digest, &name])
+        .await?;
+    Ok(())
+}
+
+/// Notes that a key was used, at most once a minute.
+///
+/// # Errors
+/// The database could not.
+pub async fn update_last_used(scope: &TenantScope, key_id: &str) -> Result<(), StorageError> {
+    scope
+        .execute(UPDATE_LAST_USED, &[&scope.tenant().0, &key_id])
+        .await?;
+    Ok(())
+}
+
+/// Revokes a key; whether there was one to revoke.
+///
+/// # Errors
+/// The database could not.
+pub async fn revoke(scope: &TenantScope, key_id: &str) -> Result<bool, StorageError> {
+    Ok(scope.execute(REVOKE, &[&scope.tenant().0, &key_id]).await? == 1)
+}
+
+/// A key of any tenant, revoked ones too.
+pub(super) async fn find(pool: &Pool, key_id: &str) -> Result<Option<ApiKey>, StorageError> {
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(FIND).await?;
+    let row = client.query_opt(&statement, &[&key_id]).await?;
+    row.map(|row| {
+        let fields = Fields {
+            table: "api_keys",
+            row: &row,
+        };
+        Ok(ApiKey {
+            tenant: TenantId(fields.get("tenant_id")?),
+            secret_sha256: fields.get("secret_sha256")?,
+            name: fields.get("name")?,
+            created_at: fields.get::<jiff::Timestamp>("created_at")?.into(),
+            revoked_at: fields
+                .get::<Option<jiff::Timestamp>>("revoked_at")?
+                .map(Into::into),
+        })
+    })
+    .transpose()
+}

@@ -1,0 +1,203 @@
+//! Connection pools: one for the server's role, a small one for the writer's. Every wait ends.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio_postgres::config::Config;
+
+use super::{StorageError, tls};
+
+/// `postgresql://…` or `key=value …`. May hold a password, so it never shows in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// Takes the text as it is; [`super::Storage::connect`] checks it.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The parsed form.
+    ///
+    /// # Errors
+    /// [`StorageError::Config`] if it is not a PostgreSQL URL; the text itself is not repeated.
+    pub fn parse(&self) -> Result<Config, StorageError> {
+        Config::from_str(&self.0)
+            .map_err(|error| StorageError::Config(format!("the URL cannot be read: {error}")))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(hidden)")
+    }
+}
+
+/// How to reach the database, and how long to wait for it.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// For the server itself: logs in as `hubbub_app`, which owns nothing.
+    pub url: DatabaseUrl,
+    /// For migrations: logs in as the schema's owner, who may create roles. `None`: somebody else
+    /// migrates, and a schema of another version makes the server not ready.
+    pub migration_url: Option<DatabaseUrl>,
+    /// Most connections of the server's role.
+    pub app_connections: usize,
+    /// Most connections of the writer's role: one for each writer, and two for leases and activity.
+    pub writer_connections: usize,
+    /// Longest wait for a free connection.
+    pub wait_timeout: Duration,
+    /// Longest wait for a new connection.
+    pub connect_timeout: Duration,
+    /// The server ends a statement that runs longer.
+    pub statement_timeout: Duration,
+    /// The server gives up a statement that waits longer for a lock.
+    pub lock_timeout: Duration,
+    /// The server ends a connection that leaves a transaction open and idle for longer.
+    pub idle_in_transaction_timeout: Duration,
+    /// Longest an operation takes in all, whatever happens; then it is `Unavailable`.
+    pub operation_timeout: Duration,
+    /// Longest a starting server waits for another one that is migrating.
+    pub migration_timeout: Duration,
+    /// Certificate authorities to trust, PEM; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    /// The defaults for a database at `url`.
+    pub fn new(url: DatabaseUrl) -> Self {
+        Self {
+            url,
+            migration_url: None,
+            app_connections: 16,
+            writer_connections: 4,
+            wait_timeout: Duration::from_millis(1_500),
+            connect_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(3),
+            idle_in_transaction_timeout: Duration::from_secs(10),
+            operation_timeout: Duration::from_secs(6),
+            migration_timeout: Duration::from_secs(60),
+            ca_file: None,
+        }
+    }
+}
+
+/// A pool's connections at one moment, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Handed out.
+    pub in_use: usize,
+    /// Open and free.
+    pub idle: usize,
+    /// Callers waiting for one.
+    pub waiting: usize,
+    /// Most there may be.
+    pub max: usize,
+}
+
+impl PoolStatus {
+    pub(super) fn of(pool: &Pool) -> Self {
+        let status = pool.status();
+        Self {
+            in_use: status.size.saturating_sub(status.available),
+            idle: status.available,
+            waiting: status.waiting,
+            max: status.max_size,
+        }
+    }
+}
+
+/// Whom a pool's connections act as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PoolRole {
+    /// `hubbub_app`, as it logged in.
+    App,
+    /// `hubbub_writer`, by `SET ROLE`.
+    Writer,
+}
+
+/// Opens a pool. Connects to nothing yet.
+pub(super) fn open(config: &DatabaseConfig, role: PoolRole) -> Result<Pool, StorageError> {
+    let mut target = config.url.parse()?;
+    let (name, size) = match role {
+        PoolRole::App => ("hubbub", config.app_connections),
+        PoolRole::Writer => ("hubbub-writer", config.writer_connections),
+    };
+    settle(&mut target, config, name);
+    let tls = tls::connector(&mut target, config.ca_file.as_deref())?;
+    let manager = Manager::from_config(
+        target,
+        tls,
+        ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        },
+    );
+    let setup = session_setup(config, role);
+    Pool::builder(manager)
+        .max_size(size.max(1))
+        .runtime(Runtime::Tokio1)
+        .timeouts(Timeouts {
+            wait: Some(config.wait_timeout),
+            create: Some(config.connect_timeout),
+            recycle: Some(config.connect_timeout),
+        })
+        .post_create(Hook::async_fn(move |client, _| {
+            let setup = setup.clone();
+            Box::pin(async move {
+                // Outside the pool's own time-outs, and a server may accept and then say nothing.
+                tokio::time::timeout(Duration::from_secs(2), client.batch_execute(&setup))
+                    .await
+                    .map_err(|_| HookError::message("the session's setup took too long"))?
+                    .map_err(HookError::Backend)
+            })
+        }))
+        .build()
+        .map_err(|error| StorageError::Config(error.to_string()))
+}
+
+/// What every connection has in common.
+pub(super) fn settle(target: &mut Config, config: &DatabaseConfig, name: &str) {
+    target
+        .application_name(name)
+        .connect_timeout(config.connect_timeout)
+        // A server that vanished without a word is noticed by the kernel.
+        .tcp_user_timeout(Duration::from_secs(10))
+        .keepalives_idle(Duration::from_secs(30));
+}
+
+/// Run once on each new connection. Statements instead of start-up options, because a pooler in
+/// between refuses those.
+fn session_setup(config: &DatabaseConfig, role: PoolRole) -> String {
+    let mut setup = format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; \
+         SET idle_in_transaction_session_timeout = {}; SET timezone = 'UTC'",
+        config.statement_timeout.as_millis(),
+        config.lock_timeout.as_millis(),
+        config.idle_in_transaction_timeout.as_millis(),
+    );
+    if role == PoolRole::Writer {
+        setup.push_str("; SET ROLE hubbub_writer");
+    }
+    setup
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_never_shows() {
+        let config = DatabaseConfig::new(DatabaseUrl::new("postgresql://u:s3cret@h/db"));
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let broken = DatabaseUrl::new("postgresql://u:s3cret@h:port/db")
+            .parse()
+            .unwrap_err();
+        assert!(!broken.to_string().contains("s3cret"), "{broken}");
+    }
+}

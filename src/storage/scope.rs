@@ -1,0 +1,179 @@
+//! Transactions. [`TenantScope`] is the only way to a tenant's tables: a transaction whose tenant is
+//! set for row-level security, so no statement has a tenant to forget.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use deadpool_postgres::{Object, Pool};
+use futures_util::FutureExt as _;
+use futures_util::future;
+use hubbub_protocol::TenantId;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use super::StorageError;
+
+const SET_TENANT: &str = "SELECT set_config('app.tenant_id', $1, true)";
+
+/// A transaction. Dropped without [`commit`](Self::commit) it is rolled back.
+pub(crate) struct Transaction {
+    client: Option<Object>,
+    /// Statements sent whose end nobody has seen: when their future is dropped, the connection is
+    /// still busy with them.
+    in_flight: AtomicUsize,
+    /// A statement failed. PostgreSQL answers COMMIT with a ROLLBACK then, and without an error.
+    failed: AtomicBool,
+}
+
+impl Transaction {
+    /// Takes a connection; the caller sends BEGIN.
+    pub(crate) async fn on(pool: &Pool) -> Result<Self, StorageError> {
+        Ok(Self {
+            client: Some(pool.get().await?),
+            in_flight: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    fn client(&self) -> Result<&Object, StorageError> {
+        self.client.as_ref().ok_or(StorageError::Aborted)
+    }
+
+    async fn watch<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StorageError> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let result = statement.await;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        result.map_err(|error| {
+            self.failed.store(true, Ordering::Relaxed);
+            StorageError::Postgres(error)
+        })
+    }
+
+    /// Starts it.
+    pub(crate) async fn begin(&self) -> Result<(), StorageError> {
+        self.watch(self.client()?.batch_execute("BEGIN")).await
+    }
+
+    /// Prepares a statement, or finds it prepared. Statements that are to be pipelined are prepared
+    /// first, or they would overtake each other.
+    pub(crate) async fn prepare(&self, sql: &'static str) -> Result<Statement, StorageError> {
+        self.watch(self.client()?.prepare_cached(sql)).await
+    }
+
+    /// Runs a prepared statement. Sent when first polled.
+    pub(crate) async fn run(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StorageError> {
+        self.watch(self.client()?.query(statement, params)).await
+    }
+
+    /// Prepares and runs a statement.
+    pub(crate) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StorageError> {
+        let statement = self.prepare(sql).await?;
+        self.run(&statement, params).await
+    }
+
+    /// The first row, if any.
+    pub(crate) async fn query_opt(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StorageError> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs a statement and answers how many rows it changed.
+    pub(crate) async fn execute(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StorageError> {
+        let statement = self.prepare(sql).await?;
+        self.watch(self.client()?.execute(&statement, params)).await
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// [`StorageError::Aborted`] if a statement of it failed: nothing is stored then. Any other error
+    /// leaves it open whether the commit happened.
+    pub(crate) async fn commit(mut self) -> Result<(), StorageError> {
+        if self.failed.load(Ordering::Relaxed) || self.in_flight.load(Ordering::Relaxed) > 0 {
+            return Err(StorageError::Aborted);
+        }
+        self.watch(self.client()?.batch_execute("COMMIT")).await?;
+        // Finished: the connection goes back to the pool as it is.
+        drop(self.client.take());
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            // Still busy, perhaps for ever: the next borrower must not wait for it. Closing the
+            // connection ends the transaction.
+            drop(Object::take(client));
+        } else {
+            // One poll sends it; whoever borrows the connection next speaks after it.
+            let _sent = client.batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+}
+
+/// A transaction in which row-level security shows one tenant's rows and no other's.
+pub struct TenantScope {
+    tenant: TenantId,
+    transaction: Transaction,
+}
+
+impl TenantScope {
+    /// Opens the scope. BEGIN and the setting travel together: one round trip.
+    pub(super) async fn open(pool: &Pool, tenant: TenantId) -> Result<Self, StorageError> {
+        let transaction = Transaction::on(pool).await?;
+        let setting = transaction.prepare(SET_TENANT).await?;
+        let value = tenant.to_string();
+        let params: [&(dyn ToSql + Sync); 1] = [&value];
+        let (begun, set) =
+            future::join(transaction.begin(), transaction.run(&setting, &params)).await;
+        begun?;
+        set?;
+        Ok(Self {
+            tenant,
+            transaction,
+        })
+    }
+
+    /// Whose rows it shows.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Makes its changes durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Aborted`] if one of its statements failed, or that the database could not.
+    pub async fn commit(self) -> Result<(), StorageError> {
+        self.transaction.commit().await
+    }
+}
+
+impl Deref for TenantScope {
+    type Target = Transaction;
+
+    fn deref(&self) -> &Transaction {
+        &self.transaction
+    }
+}

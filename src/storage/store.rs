@@ -1,0 +1,256 @@
+//! [`PostgresMessageStore`]: the actors' port to durable storage.
+//!
+//! Made by [`super::Storage`], shared by every actor, holds nothing but pools: nothing is lost with it.
+//! Reads and new sessions go through a tenant's scope; the batch, activity and leases, which concern
+//! many tenants at once, through the writer's role.
+
+mod append;
+mod plan;
+mod text;
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use hubbub_actors::ports::{
+    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PendingReply,
+    SessionRecord, StoreError, TenantLimits, Transcript,
+};
+use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
+use uuid::Uuid;
+
+use super::error::Fields;
+use super::scope::Transaction;
+use super::{StorageError, TenantScope, bots, messages, replies, sessions, tenants};
+
+/// How long a node's lease lasts. Renew it at least three times as often, and once before the first
+/// reply is stored: a node without a lease counts as dead.
+pub const NODE_LEASE: Duration = Duration::from_secs(15);
+
+// Locked in order, as a batch does: an UPDATE alone takes its rows in any order and may deadlock.
+const TOUCH: &str = "WITH locked AS (SELECT s.tenant_id, s.id FROM sessions s \
+      JOIN unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) \
+      ON s.tenant_id = k.tenant_id AND s.id = k.id ORDER BY s.id FOR NO KEY UPDATE OF s) \
+    UPDATE sessions s SET last_activity_at = clock_timestamp() FROM locked \
+    WHERE s.tenant_id = locked.tenant_id AND s.id = locked.id";
+const RENEW: &str = "INSERT INTO nodes (id, alive_until) \
+    VALUES ($1, clock_timestamp() + $2::float8 * interval '1 second') \
+    ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
+// A node that is not listed is dead, so forgetting dead ones changes nothing.
+const FORGET_DEAD: &str =
+    "DELETE FROM nodes WHERE alive_until < clock_timestamp() - interval '1 hour'";
+const CLAIM: &str = "UPDATE replies r SET node_id = $1, fence = r.fence + 1 FROM ( \
+      SELECT p.tenant_id, p.id FROM replies p WHERE p.state = 'pending' AND p.node_id <> $1 \
+      AND NOT EXISTS (SELECT FROM nodes n WHERE n.id = p.node_id AND n.alive_until > now()) \
+      ORDER BY p.created_at LIMIT $2 FOR NO KEY UPDATE OF p SKIP LOCKED) AS orphan \
+    WHERE r.tenant_id = orphan.tenant_id AND r.id = orphan.id \
+    RETURNING r.tenant_id, r.id, r.session_id, r.to_seq, r.node_id, r.fence, r.created_at";
+
+/// Sessions, messages and replies in PostgreSQL.
+#[derive(Clone)]
+pub struct PostgresMessageStore {
+    app: Pool,
+    writer: Pool,
+    deadline: Duration,
+}
+
+impl PostgresMessageStore {
+    pub(super) fn new(app: Pool, writer: Pool, deadline: Duration) -> Self {
+        Self {
+            app,
+            writer,
+            deadline,
+        }
+    }
+
+    /// Ends an operation in time and logs why it failed.
+    fn answer<'a, T: Send + 'a>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, StorageError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let deadline = self.deadline;
+        async move {
+            tokio::time::timeout(deadline, work)
+                .await
+                .unwrap_or(Err(StorageError::Deadline(deadline)))
+                .map_err(|error| error.into_store_error(operation))
+        }
+        .boxed()
+    }
+
+    async fn touch_all(&self, sessions: Vec<(TenantId, SessionId)>) -> Result<(), StorageError> {
+        let (tenants, ids): (Vec<Uuid>, Vec<Uuid>) = sessions
+            .into_iter()
+            .map(|(tenant, session)| (tenant.0, session.0))
+            .unzip();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let transaction = Transaction::on(&self.writer).await?;
+        transaction.begin().await?;
+        transaction.execute(TOUCH, &[&tenants, &ids]).await?;
+        transaction.commit().await
+    }
+
+    async fn open(&self, session: NewSession) -> Result<Option<SessionRecord>, StorageError> {
+        let scope = TenantScope::open(&self.app, session.tenant).await?;
+        match sessions::insert(&scope, &session).await {
+            Err(error) if error.constraint() == Some("sessions_bot_fkey") => return Ok(None),
+            other => other?,
+        }
+        let record = sessions::load(&scope, session.session).await?;
+        scope.commit().await?;
+        record.map(Some).ok_or(StorageError::Rows {
+            statement: "sessions insert",
+            changed: 0,
+            expected: 1,
+        })
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<(), StorageError> {
+        let transaction = Transaction::on(&self.writer).await?;
+        transaction.begin().await?;
+        transaction
+            .execute(RENEW, &[&node.0, &NODE_LEASE.as_secs_f64()])
+            .await?;
+        transaction.execute(FORGET_DEAD, &[]).await?;
+        transaction.commit().await
+    }
+
+    async fn claim(
+        &self,
+        node: NodeId,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, PendingReply)>, StorageError> {
+        let transaction = Transaction::on(&self.writer).await?;
+        transaction.begin().await?;
+        let rows = transaction
+            .query(CLAIM, &[&node.0, &i64::from(limit)])
+            .await?;
+        let mut claimed = rows
+            .iter()
+            .map(|row| {
+                let tenant = Fields {
+                    table: "replies",
+                    row,
+                }
+                .get("tenant_id")?;
+                Ok((TenantId(tenant), replies::read_pending(row)?))
+            })
+            .collect::<Result<Vec<_>, StorageError>>()?;
+        transaction.commit().await?;
+        claimed.sort_by_key(|(_, reply)| reply.asked_at);
+        Ok(claimed)
+    }
+}
+
+impl MessageStore for PostgresMessageStore {
+    fn append(
+        &self,
+        batch: Vec<Append>,
+    ) -> BoxFuture<'_, Result<Vec<Result<Appended, AppendRefusal>>, StoreError>> {
+        self.answer("messages.append", append::append(&self.writer, batch))
+    }
+
+    fn touch(&self, sessions: Vec<(TenantId, SessionId)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer("sessions.touch", self.touch_all(sessions))
+    }
+
+    fn open_session(
+        &self,
+        session: NewSession,
+    ) -> BoxFuture<'_, Result<SessionRecord, StoreError>> {
+        let opened = self.answer("sessions.insert", self.open(session));
+        async move { opened.await?.ok_or(StoreError::NoBot) }.boxed()
+    }
+
+    fn load_session(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<Option<SessionRecord>, StoreError>> {
+        self.answer("sessions.load", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let record = sessions::load(&scope, session).await?;
+            scope.commit().await?;
+            Ok(record)
+        })
+    }
+
+    fn list_after(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        after: Seq,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
+        self.answer("messages.list_after", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let transcript = messages::list_after(&scope, session, after, limit).await?;
+            scope.commit().await?;
+            Ok(transcript)
+        })
+    }
+
+    fn list_before(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        before: Option<Seq>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
+        self.answer("messages.list_before", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let transcript = messages::list_before(&scope, session, before, limit).await?;
+            scope.commit().await?;
+            Ok(transcript)
+        })
+    }
+
+    fn find_bot(
+        &self,
+        tenant: TenantId,
+        bot: BotId,
+    ) -> BoxFuture<'_, Result<Option<BotConfig>, StoreError>> {
+        self.answer("bots.find", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let found = bots::find(&scope, bot).await?;
+            scope.commit().await?;
+            Ok(found.map(|bot| BotConfig {
+                bot: bot.id,
+                name: bot.name,
+                prompt: bot.prompt,
+                route: bot.route,
+                model: bot.model,
+                replies: bot.replies,
+                max_output_tokens: bot.max_output_tokens,
+            }))
+        })
+    }
+
+    fn find_tenant(
+        &self,
+        tenant: TenantId,
+    ) -> BoxFuture<'_, Result<Option<TenantLimits>, StoreError>> {
+        self.answer("tenants.find_limits", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let limits = tenants::find_limits(&scope).await?;
+            scope.commit().await?;
+            Ok(limits)
+        })
+    }
+
+    fn renew_lease(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer("nodes.renew", self.renew(node))
+    }
+
+    fn claim_orphans(
+        &self,
+        node: NodeId,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(TenantId, PendingReply)>, StoreError>> {
+        self.answer("replies.claim", self.claim(node, limit))
+    }
+}
