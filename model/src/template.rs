@@ -3,8 +3,10 @@
 use crate::api::{Message, Role};
 use crate::engine::{Engine, EngineError, Token};
 
-/// What the model was trained to be told when nobody says otherwise.
-const DEFAULT_SYSTEM: &str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+/// What the model was trained to be told when nobody says otherwise, and a full stop, without
+/// which it answers the test's question about France in broken French.
+const DEFAULT_SYSTEM: &str =
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face.";
 
 /// The tokens of a conversation, ending where the assistant's next turn begins.
 ///
@@ -68,7 +70,7 @@ mod tests {
     fn a_conversation_without_a_system_message_gets_the_models_own() {
         assert_eq!(
             rendered(&[(Role::User, "Hi")]),
-            "[start]system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face\
+            "[start]system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face.\
              [end]\n[start]user\nHi[end]\n[start]assistant\n"
         );
     }

@@ -12,7 +12,7 @@ const OWN_NAMES = [
   ...["checkSocket", "loadOlder", "loadNewer", "jumpToLatest", "hasUnsent", "moveTo", "turnTo"],
   ...["rewind", "stopTyping", "retryNow", "silentMs", "probe", "botName", "askAgain", "discard"],
   ...["onBottom", "onSent", "onNew", "embedded", "openings", "looks", "byeMs", "retryAfterMs"],
-  ...["etaMs", "tooLong", "actions", "attempt", "loadingOlder", "waitingToSend", "offlineMore"],
+  ...["etaMs", "tooLong", "actions", "attempt", "loadingOlder", "waitingToSend"],
   ...["thinking", "tryAgain", "reconnecting", "reconnectNow", "assistant", "latest", "notSent"],
 ];
 
@@ -36,6 +36,8 @@ await Promise.all([
     format: "iife",
     jsx: "automatic",
     jsxImportSource: "preact",
+    // The only calls there are a dependency's assertions.
+    drop: ["console"],
     mangleProps: new RegExp(`^(?:${OWN_NAMES.join("|")})$`),
   }),
   build({ ...shared, entryPoints: ["src/frame/frame.css"], outfile: "dist/frame.css" }),
@@ -48,7 +50,7 @@ await Promise.all([
 for (const file of ["dist/widget.js", "dist/frame.js"]) {
   const squeezed = await minify(await readFile(file, "utf8"), {
     ecma: 2020,
-    compress: { passes: 3, unsafe_arrows: true },
+    compress: { passes: 3, unsafe_arrows: true, pure_getters: true, keep_fargs: false },
     format: { comments: false },
   });
   await writeFile(file, squeezed.code ?? "");

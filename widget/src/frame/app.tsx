@@ -160,10 +160,10 @@ function Banner({ chat, snapshot }: { chat: Chat; snapshot: Snapshot }) {
   if (connection.kind === "refused") {
     words = REFUSALS[connection.reason];
     if (connection.reason === "signed_out") {
-      action = { label: WORDS.startOver, run: () => chat.startOver() };
+      action = { label: WORDS.newChat, run: () => chat.startOver() };
     }
   } else if (connection.kind === "offline") {
-    words = WORDS.offlineMore;
+    words = WORDS.offline;
   } else if (connection.kind !== "online" && connection.attempt > 0) {
     words = WORDS.reconnecting;
     if (connection.kind === "waiting") {

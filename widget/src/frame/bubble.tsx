@@ -119,7 +119,7 @@ function Status({ item, last, actions }: Pick<Props, "item" | "last" | "actions"
     case "unsent":
       return (
         <Line bad>
-          {WORDS.notSent} {status.tooLong ? WORDS.tooLong : status.message}
+          {WORDS.notSent}: {status.tooLong ? WORDS.tooLong : status.message}
           {!status.tooLong && (
             <button type="button" onClick={() => actions.retry(status.id)}>
               {WORDS.tryAgain}

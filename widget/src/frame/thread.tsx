@@ -117,7 +117,7 @@ export class Thread extends Component<Props> {
                 disabled={paging !== null}
                 onClick={() => void chat.loadOlder()}
               >
-                {paging ? WORDS.loadingOlder : pagingFailed ? WORDS.pagingFailed : WORDS.older}
+                {paging ? WORDS.loadingOlder : pagingFailed ? WORDS.tryAgain : WORDS.older}
               </button>
             )}
             {items.length === 0 && <Empty snapshot={snapshot} />}

@@ -1,0 +1,76 @@
+//! The OpenAI dialect: streaming chat completions, as OpenAI, vLLM, Ollama and llama.cpp speak it.
+//!
+//! An attempt lives as long as its stream; dropping the stream closes the HTTP request, which is how
+//! an upstream learns that nobody listens. What a provider says about an error stays in our log.
+
+mod attempt;
+mod client;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use hubbub_actors::ports::{ChatRequest, Upstream, UpstreamError, UpstreamEvent};
+use tracing::Instrument;
+
+use crate::config::UpstreamConfig;
+
+use attempt::Attempt;
+use client::Endpoint;
+pub use client::UpstreamSetupError;
+
+/// One endpoint that speaks OpenAI's chat completions. Its constructor is cheap to call once a start.
+#[derive(Debug)]
+pub struct OpenAiUpstream {
+    config: UpstreamConfig,
+    endpoint: Arc<Endpoint>,
+}
+
+impl OpenAiUpstream {
+    /// Prepares the endpoint; nothing is sent yet.
+    pub fn new(config: UpstreamConfig) -> Result<Self, UpstreamSetupError> {
+        let endpoint = Arc::new(Endpoint::new(&config)?);
+        Ok(Self { config, endpoint })
+    }
+}
+
+impl Upstream for OpenAiUpstream {
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn default_model(&self) -> &str {
+        &self.config.model
+    }
+
+    fn slots(&self) -> u32 {
+        self.config.slots
+    }
+
+    fn context_tokens(&self) -> u32 {
+        self.config.context_tokens
+    }
+
+    fn stream(
+        &self,
+        request: ChatRequest,
+    ) -> BoxStream<'static, Result<UpstreamEvent, UpstreamError>> {
+        let span = tracing::info_span!(
+            "llm.attempt",
+            upstream = self.config.name,
+            request_id = request.request_id,
+        );
+        let attempt = Attempt::new(&self.config, Arc::clone(&self.endpoint), request);
+        stream::unfold(
+            (Box::new(attempt), span),
+            |(mut attempt, span)| async move {
+                let item = attempt.next().instrument(span.clone()).await?;
+                Some((item, (attempt, span)))
+            },
+        )
+        .boxed()
+    }
+}
