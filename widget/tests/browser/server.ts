@@ -1,0 +1,307 @@
+// A small server for the browser tests: serves dist/ as the real one must, and speaks the protocol
+// with scripted answers. What a message asks for decides how it is answered.
+
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type WebSocket, WebSocketServer } from "ws";
+import type {
+  ClientFrame,
+  EndedReply,
+  MessageBody,
+  RunningReply,
+  ServerFrame,
+} from "../../src/protocol.ts";
+
+export const BOT = "019aa3c0-0001-7b11-8a22-334455667788";
+const EPOCH = "019aa3bf-0000-7c00-8000-00000000e0c4";
+const CSP =
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+  "require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; report-uri /csp";
+
+const FILES: Record<string, [string, string]> = {
+  "/widget.js": ["dist/widget.js", "text/javascript"],
+  "/widget/frame.js": ["dist/frame.js", "text/javascript"],
+  "/widget/frame.css": ["dist/frame.css", "text/css"],
+  "/demo/demo.css": ["dist/demo/demo.css", "text/css"],
+};
+
+interface Session {
+  messages: MessageBody[];
+  ended: EndedReply[];
+  replying: RunningReply | null;
+  sockets: Set<WebSocket>;
+  cancel: (() => void) | null;
+}
+
+/** How a visitor's message is answered. */
+export interface Answer {
+  text: string;
+  pieces?: number;
+  everyMs?: number;
+  /** Waits this long before the first piece. */
+  firstMs?: number;
+  queued?: { position: number; eta_ms: number };
+  fails?: boolean;
+}
+
+export class TestServer {
+  sessions = new Map<string, Session>();
+  cspReports: string[] = [];
+  /** Every `send` that arrived, repeats too. */
+  sends: { id: string; text: string }[] = [];
+  unexpected: string[] = [];
+  answer: (text: string) => Answer = (text) => ({ text: `You said: ${text}` });
+  /** Sends are swallowed: no ack, nothing stored. */
+  deaf = false;
+  #http = createServer((request, response) => void this.#serve(request, response));
+  #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "hubbub.v1" });
+  #open = new Set<WebSocket>();
+
+  async start(): Promise<string> {
+    this.#http.on("upgrade", (request, socket, head) => {
+      this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connect(ws));
+    });
+    await new Promise<void>((resolve) => this.#http.listen(0, "127.0.0.1", resolve));
+    return `http://127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
+  }
+
+  async stop(): Promise<void> {
+    for (const ws of this.#open) ws.terminate();
+    for (const session of this.sessions.values()) session.cancel?.();
+    this.#http.closeAllConnections();
+    await new Promise((resolve) => this.#http.close(resolve));
+  }
+
+  /** Cuts every connection, as a lost network does, or with a code. */
+  cut(code?: number): void {
+    for (const ws of this.#open) {
+      if (code) ws.close(code);
+      else ws.terminate();
+    }
+  }
+
+  openSession(count: number): string {
+    const id = randomUUID();
+    const messages = Array.from({ length: count }, (_, index) =>
+      message(id, index + 1, index % 2 ? "assistant" : "visitor", `Message number ${index + 1}`),
+    );
+    this.sessions.set(id, {
+      messages,
+      ended: [],
+      replying: null,
+      sockets: new Set(),
+      cancel: null,
+    });
+    return id;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? "/", "http://test");
+    const file = FILES[url.pathname];
+    const body = await read(request);
+    if (file) {
+      response.setHeader("content-type", file[1]);
+      response.end(await readFile(file[0]));
+    } else if (url.pathname === "/") {
+      const html = await readFile("dist/demo/index.html", "utf8");
+      response.setHeader("content-type", "text/html; charset=utf-8");
+      response.setHeader(
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; frame-src 'self'; report-uri /csp",
+      );
+      response.end(html.replaceAll("__BOT__", BOT));
+    } else if (url.pathname === `/widget/${BOT}`) {
+      response.setHeader("content-type", "text/html; charset=utf-8");
+      response.setHeader("content-security-policy", CSP);
+      response.end(await readFile("dist/frame.html"));
+    } else if (url.pathname === "/csp") {
+      this.cspReports.push(body);
+      response.end();
+    } else if (url.pathname === `/v1/widget/${BOT}/tickets`) {
+      const held = (JSON.parse(body) as { visitor_token?: string }).visitor_token;
+      const token = held ?? `hbv_${randomUUID()}`;
+      json(response, {
+        ticket: randomUUID(),
+        expires_at: new Date(Date.now() + 30_000).toISOString(),
+        visitor: { id: randomUUID(), token },
+      });
+    } else if (/^\/v1\/sessions\/[^/]+\/messages$/.test(url.pathname)) {
+      this.#history(url, request, response);
+    } else {
+      this.unexpected.push(url.pathname);
+      response.statusCode = 404;
+      response.end();
+    }
+  }
+
+  #history(url: URL, request: IncomingMessage, response: ServerResponse): void {
+    const session = this.sessions.get(url.pathname.split("/")[3] ?? "");
+    if (!session || !request.headers.authorization?.startsWith("Bearer hbv_")) {
+      response.statusCode = 404;
+      response.end("{}");
+      return;
+    }
+    const before = Number(url.searchParams.get("before"));
+    const older = session.messages.filter(({ seq }) => seq < before);
+    const messages = older.slice(-Number(url.searchParams.get("limit")));
+    json(response, { messages, ended: [], more: older.length > messages.length });
+  }
+
+  #connect(ws: WebSocket): void {
+    this.#open.add(ws);
+    ws.on("close", () => {
+      this.#open.delete(ws);
+      for (const session of this.sessions.values()) session.sockets.delete(ws);
+    });
+    ws.on("message", (data) => this.#hear(ws, JSON.parse(String(data)) as ClientFrame));
+    say(ws, {
+      type: "welcome",
+      connection: randomUUID(),
+      tenant: randomUUID(),
+      principal: { kind: "visitor", id: randomUUID(), name: "" },
+      heartbeat_ms: 25_000,
+      limits: { frame_bytes: 65_536, text_chars: 2_000 },
+    });
+  }
+
+  #hear(ws: WebSocket, frame: ClientFrame): void {
+    if (frame.type === "join") {
+      const id = frame.session ?? this.openSession(0);
+      const session = this.sessions.get(id);
+      if (!session) {
+        const ref = frame.ref ?? "";
+        say(ws, { type: "error", ref, session: id, code: "not_found", message: "No such session" });
+        return;
+      }
+      session.sockets.add(ws);
+      const after = frame.after ?? 0;
+      const news = session.messages.filter(({ seq }) => seq > after);
+      const limit = frame.limit ?? 50;
+      const messages = frame.after === undefined ? news.slice(-limit) : news.slice(0, limit);
+      say(ws, {
+        type: "joined",
+        ...(frame.ref && { ref: frame.ref }),
+        session: id,
+        bot: BOT,
+        head: session.messages.length,
+        epoch: EPOCH,
+        messages,
+        more: messages.length < news.length,
+        replying: session.replying && { ...session.replying },
+        ended: session.ended,
+        handler: "bot",
+      });
+      return;
+    }
+    const session = this.sessions.get(frame.session);
+    if (!session) return;
+    if (frame.type === "send") this.#post(ws, frame.session, session, frame);
+    if (frame.type === "stop") session.cancel?.();
+  }
+
+  #post(
+    ws: WebSocket,
+    id: string,
+    session: Session,
+    frame: Extract<ClientFrame, { type: "send" }>,
+  ): void {
+    this.sends.push({ id: frame.id, text: frame.text });
+    if (this.deaf) return;
+    const held = session.messages.find((one) => one.id === frame.id);
+    const stored =
+      held ?? message(id, session.messages.length + 1, "visitor", frame.text, frame.id);
+    if (!held) session.messages.push(stored);
+    say(ws, {
+      type: "ack",
+      ...(frame.ref && { ref: frame.ref }),
+      session: id,
+      id: frame.id,
+      seq: stored.seq,
+      at: stored.at,
+      ...(held && { duplicate: true }),
+    });
+    if (held) return;
+    for (const other of session.sockets) say(other, { type: "message", ...stored });
+    this.#reply(id, session, stored.seq, this.answer(frame.text));
+  }
+
+  #reply(id: string, session: Session, to: number, answer: Answer): void {
+    const reply = randomUUID();
+    const all = (frame: ServerFrame) => {
+      for (const ws of session.sockets) say(ws, frame);
+    };
+    const { queued } = answer;
+    if (queued) {
+      session.replying = { reply, to, state: "queued", ...queued, text: "" };
+      all({ type: "reply", session: id, reply, to, state: "queued", ...queued });
+    } else {
+      session.replying = { reply, to, state: "started", model: "test", text: "" };
+      all({ type: "reply", session: id, reply, to, state: "started", model: "test" });
+    }
+    const pieces = answer.pieces ?? 4;
+    const size = Math.max(1, Math.ceil(answer.text.length / pieces));
+    let at = 0;
+    const end = () => {
+      clearTimeout(timer);
+      session.cancel = null;
+      session.replying = null;
+    };
+    const step = () => {
+      if (answer.fails) {
+        const error = { code: "unavailable", message: "No model could answer." } as const;
+        end();
+        session.ended.push({ reply, to, state: "failed", error, text: "" });
+        all({ type: "reply", session: id, reply, to, state: "failed", error });
+        return;
+      }
+      const text = answer.text.slice(at, at + size);
+      if (text === "") {
+        end();
+        const last = message(id, session.messages.length + 1, "assistant", answer.text, reply);
+        const final = { ...last, reply };
+        session.messages.push(final);
+        all({ type: "message", ...final });
+        return;
+      }
+      all({ type: "delta", session: id, reply, offset: at, text });
+      at += text.length;
+      session.replying = { reply, to, state: "started", model: "test", text: answer.text.slice(0, at) };
+      timer = setTimeout(step, answer.everyMs ?? 10);
+    };
+    let timer = setTimeout(step, answer.firstMs ?? 20);
+    session.cancel = () => {
+      end();
+      const ended = { reply, to, state: "cancelled", text: answer.text.slice(0, at) } as const;
+      session.ended.push(ended);
+      all({ type: "reply", session: id, reply, to, state: "cancelled" });
+    };
+  }
+}
+
+function message(
+  session: string,
+  seq: number,
+  role: MessageBody["role"],
+  text: string,
+  id: string = randomUUID(),
+): MessageBody {
+  const author = role === "assistant" ? "Fern" : "";
+  return { session, seq, id, role, author, text, attachments: [], at: new Date().toISOString() };
+}
+
+function say(ws: WebSocket, frame: ServerFrame): void {
+  ws.send(JSON.stringify(frame));
+}
+
+function json(response: ServerResponse, body: unknown): void {
+  response.setHeader("content-type", "application/json");
+  response.end(JSON.stringify(body));
+}
+
+async function read(request: IncomingMessage): Promise<string> {
+  let body = "";
+  for await (const piece of request) body += piece;
+  return body;
+}
