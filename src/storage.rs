@@ -37,8 +37,8 @@ use pool::PoolRole;
 /// How long [`Storage::ready`] asks before the answer is no.
 pub const READY_DEADLINE: Duration = Duration::from_secs(2);
 
-// A role that is not the server's own proves nothing about row-level security.
 const READY: &str = "SELECT coalesce(max(version), 0)::int8 AS version FROM hubbub_migrations";
+// A superuser would see every tenant's rows, and nothing would tell.
 const CHECK_ROLE: &str = "SELECT rolsuper OR rolbypassrls AS unsafe FROM pg_roles \
     WHERE rolname = current_user";
 

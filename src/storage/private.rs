@@ -59,7 +59,7 @@ pub enum PrivateError {
         output: String,
     },
     /// It did not answer in time.
-    #[error("PostgreSQL did not start within {0:?}; see {}", .1.display())]
+    #[error("PostgreSQL did not start within {0:?}; see {1:?}")]
     NotReady(Duration, PathBuf),
     /// One that was left behind does not end.
     #[error("a PostgreSQL left behind in {} does not end", .0.display())]

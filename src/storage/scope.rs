@@ -1,7 +1,6 @@
 //! Transactions. [`TenantScope`] is the only way to a tenant's tables: a transaction whose tenant is
 //! set for row-level security, so no statement has a tenant to forget.
 
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use deadpool_postgres::{Object, Pool};
@@ -161,19 +160,38 @@ impl TenantScope {
         self.tenant
     }
 
+    /// As [`Transaction::query`].
+    pub(super) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StorageError> {
+        self.transaction.query(sql, params).await
+    }
+
+    /// As [`Transaction::query_opt`].
+    pub(super) async fn query_opt(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StorageError> {
+        self.transaction.query_opt(sql, params).await
+    }
+
+    /// As [`Transaction::execute`].
+    pub(super) async fn execute(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StorageError> {
+        self.transaction.execute(sql, params).await
+    }
+
     /// Makes its changes durable.
     ///
     /// # Errors
     /// [`StorageError::Aborted`] if one of its statements failed, or that the database could not.
     pub async fn commit(self) -> Result<(), StorageError> {
         self.transaction.commit().await
-    }
-}
-
-impl Deref for TenantScope {
-    type Target = Transaction;
-
-    fn deref(&self) -> &Transaction {
-        &self.transaction
     }
 }
