@@ -1,0 +1,191 @@
+//! Real PostgreSQL for tests: one cluster a test process, one database a test, cloned from a migrated
+//! template. Dies with the test process, however that ends.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hubbub::storage::private::{PrivateCluster, PrivateOptions};
+use hubbub::storage::{DatabaseConfig, DatabaseUrl, Storage, migrations};
+use tokio_postgres::{Client, NoTls};
+
+/// The name of the migrated database that others are cloned from.
+const TEMPLATE: &str = "hubbub_template";
+
+struct Shared {
+    cluster: PrivateCluster,
+    clone: tokio::sync::Mutex<()>,
+    _watchdog: Watchdog,
+}
+
+static SHARED: OnceLock<Shared> = OnceLock::new();
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// A database of a test's own.
+pub struct TestDatabase {
+    /// Its name.
+    pub name: String,
+    /// For `Storage::connect`, already migrated.
+    pub config: DatabaseConfig,
+    /// As the superuser.
+    pub owner_url: DatabaseUrl,
+}
+
+/// A migrated, empty database.
+pub async fn database() -> TestDatabase {
+    create(Some(TEMPLATE)).await
+}
+
+/// A database without a schema.
+pub async fn empty_database() -> TestDatabase {
+    create(None).await
+}
+
+async fn create(template: Option<&str>) -> TestDatabase {
+    let shared = tokio::task::spawn_blocking(shared).await.unwrap();
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let owner = connect(&shared.cluster.superuser_url("postgres")).await;
+    let template = template.unwrap_or("template1");
+    // A template may be cloned once at a time.
+    let guard = shared.clone.lock().await;
+    owner.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+    drop(guard);
+    TestDatabase {
+        config: DatabaseConfig::new(shared.cluster.app_url(&name)),
+        owner_url: shared.cluster.superuser_url(&name),
+        name,
+    }
+}
+
+impl TestDatabase {
+    /// Storage on it.
+    pub async fn storage(&self) -> Storage {
+        Storage::connect(&self.config).await.unwrap()
+    }
+
+    /// A plain connection as the superuser.
+    pub async fn owner(&self) -> Client {
+        connect(&self.owner_url).await
+    }
+
+    /// A plain connection as the server's role.
+    pub async fn app(&self) -> Client {
+        connect(&self.config.url).await
+    }
+
+    /// The schema as `pg_dump` writes it.
+    pub fn dump_schema(&self) -> String {
+        let socket_dir = SHARED.get().unwrap().cluster.socket_dir();
+        let output = Command::new("pg_dump")
+            .args(["--schema-only", "--username=postgres", "--dbname", &self.name, "--host"])
+            .arg(socket_dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let dump = String::from_utf8(output.stdout).unwrap();
+        // Newer versions write a random key into each dump.
+        dump.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A plain connection.
+pub async fn connect(url: &DatabaseUrl) -> Client {
+    let (client, connection) = url.parse().unwrap().connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A cluster in a folder of its own, which a test may stop and kill.
+pub async fn own_cluster() -> (PrivateCluster, OwnFolder) {
+    let folder = OwnFolder::new();
+    (start(folder.path()).await, folder)
+}
+
+/// Starts a cluster in `folder`, without waiting for the disk.
+pub async fn start(folder: PathBuf) -> PrivateCluster {
+    let options = PrivateOptions::new(folder)
+        .setting("fsync", "off")
+        .setting("shared_buffers", "64MB")
+        .setting("max_connections", "100");
+    PrivateCluster::start(options).await.unwrap()
+}
+
+/// A temporary folder, and a process that clears it when this one is gone.
+pub struct OwnFolder(Watchdog);
+
+impl OwnFolder {
+    /// Makes it.
+    pub fn new() -> Self {
+        Self(Watchdog::start())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.0.folder.clone()
+    }
+}
+
+fn shared() -> &'static Shared {
+    SHARED.get_or_init(|| {
+        let watchdog = Watchdog::start();
+        let folder = watchdog.folder.clone();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // A runtime that outlives every test's own: it watches the cluster.
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let cluster = start(folder).await;
+                let owner = connect(&cluster.superuser_url("postgres")).await;
+                owner.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
+                let url = cluster.superuser_url(TEMPLATE);
+                migrations::up(&cluster.database_config(), &url).await.unwrap();
+                sender.send(cluster).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        let cluster = receiver.recv().unwrap();
+        Shared { cluster, clone: tokio::sync::Mutex::new(()), _watchdog: watchdog }
+    })
+}
+
+/// A shell that waits for our end of a pipe to close, which the kernel does even when we are killed,
+/// then kills the server and removes the folder.
+struct Watchdog {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Watchdog {
+    fn start() -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let folder = tempfile::Builder::new()
+            .prefix("hubbub-test-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .unwrap()
+            .keep();
+        let script = r#"read -r _; kill -QUIT "$(head -n 1 "$1/postgres/data/postmaster.pid")"
+            sleep 0.5; rm -rf "$1""#;
+        let child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Self { folder, child }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ended = self.child.wait();
+    }
+}
