@@ -1,6 +1,6 @@
 //! Logs on standard error, one event a line, and panics as events.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
@@ -18,7 +18,7 @@ const PANIC_BYTES: usize = 1_024;
 pub enum LogFormat {
     /// One JSON object.
     Json,
-    /// For people at a terminal; coloured if standard error is one.
+    /// Plain text for people.
     Pretty,
 }
 
@@ -33,7 +33,8 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> 
                 .try_init()?;
         }
         LogFormat::Pretty => {
-            let layer = tracing_subscriber::fmt::layer().with_ansi(io::stderr().is_terminal());
+            // No colours: an escape sequence in a field would look like one of them.
+            let layer = tracing_subscriber::fmt::layer().with_ansi(false);
             registry
                 .with(layer.with_writer(OneLine(io::stderr)))
                 .try_init()?;
@@ -67,9 +68,9 @@ pub(crate) fn truncated(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Makes writers that keep an event on one line: a line break in a logged text would let its author
-/// forge lines. (Escape sequences are neutralised by `tracing-subscriber` itself, so that the ones
-/// that are left are its own colours.)
+/// Makes writers that escape every control character of an event but its final line break: a line
+/// break in a logged text would let its author forge lines, an escape sequence command a terminal.
+/// `tracing-subscriber` itself escapes messages, but (0.3.23) not fields recorded by `Display`.
 struct OneLine<M>(M);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
@@ -85,31 +86,27 @@ struct OneLineWriter<W>(W);
 
 impl<W: Write> Write for OneLineWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let body = event.strip_suffix(b"\n").unwrap_or(event);
-        if body.iter().all(|byte| !is_control(*byte)) {
+        let body = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+        if !body.contains(char::is_control) {
             self.0.write_all(event)?;
             return Ok(event.len());
         }
-        let mut line = Vec::with_capacity(event.len() + 16);
-        for byte in body {
-            if is_control(*byte) {
-                line.extend(byte.escape_ascii());
+        let mut line = String::with_capacity(body.len() + 16);
+        for character in body.chars() {
+            if character.is_control() {
+                line.extend(character.escape_default());
             } else {
-                line.push(*byte);
+                line.push(character);
             }
         }
-        line.push(b'\n');
-        self.0.write_all(&line)?;
+        line.push('\n');
+        self.0.write_all(line.as_bytes())?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != 0x1b
 }
 
 #[cfg(test)]
@@ -145,7 +142,7 @@ mod tests {
             .with_ansi(false)
             .with_writer(OneLine(move || writer.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let hostile = "a\nERROR forged\r\x1b[31mred\x07\x7f";
+            let hostile = "a\nERROR forged\r\x1b[31mred\x07\x7f\u{9b}";
             tracing::info!(%hostile, "said {hostile}");
         });
         let text = buffer.text();

@@ -105,7 +105,8 @@ impl Program {
         let watched = async {
             tokio::join!(read_output(output, ready), read_errors(errors));
         };
-        let mut watched = std::pin::pin!(watched);
+        // It may end before the program does, and is asked again after that.
+        let mut watched = std::pin::pin!(futures_util::future::maybe_done(watched));
         let started = async {
             let mut ready = ready.subscribe();
             let wait = tokio::time::timeout(START_WAIT, ready.wait_for(|ready| *ready));
