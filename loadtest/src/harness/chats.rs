@@ -1,0 +1,455 @@
+//! `chats`: many people talk to the bot at once, and every word of every answer is checked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use hubbub_protocol::{ClientMessageId, SessionId};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{self, Api};
+use super::process::{self, Usage};
+use super::report::{Report, Violations};
+use super::stats::{Latencies, number, ratio};
+use super::target::{Progress, Target};
+use super::transcript::{Ended, Held, Transcript};
+use super::wire::{self, Incoming, Wire};
+use crate::simllm;
+
+/// Silence listened to after the last answer, for what must not come.
+const AFTERMATH: Duration = Duration::from_millis(300);
+/// Sessions read back at once.
+const READ_BACK_AT_ONCE: usize = 16;
+
+/// Parameters of the scenario.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Chats {
+    /// Chats at once.
+    #[arg(short, long, default_value_t = 500)]
+    pub concurrency: u32,
+    /// Questions in each chat; 0 means as many as the duration allows.
+    #[arg(long, default_value_t = 0)]
+    pub rounds: u32,
+    /// Seconds after which no further question is asked.
+    #[arg(long, default_value_t = 30)]
+    pub duration: u64,
+    /// Seconds over which the chats begin, so that they do not go in step.
+    #[arg(long, default_value_t = 2.0)]
+    pub ramp: f64,
+    /// Seconds within which an answer must end.
+    #[arg(long, default_value_t = 60)]
+    pub deadline: u64,
+    /// Address of the simulated upstream: its own time to first token is taken off, and every answer
+    /// is compared with what it must be.
+    #[arg(long)]
+    pub simllm: Option<String>,
+    /// Milliseconds to take off the time to first token where there is no `--simllm` to ask.
+    #[arg(long, default_value_t = 0)]
+    pub upstream_ttft_ms: u64,
+    /// Do not read the sessions back at the end.
+    #[arg(long)]
+    pub no_read_back: bool,
+}
+
+#[derive(Default)]
+struct Found {
+    ack: Latencies,
+    first_delta: Latencies,
+    added: Latencies,
+    gap: Latencies,
+    total: Latencies,
+    asked: u64,
+    answered: u64,
+    tails: u64,
+    frames: u64,
+    text_units: u64,
+    errors: BTreeMap<String, u64>,
+    violations: Violations,
+    sessions: Vec<(SessionId, Vec<Held>)>,
+}
+
+#[derive(Clone)]
+struct Run {
+    target: Target,
+    options: Chats,
+    upstream_ttft: Duration,
+    /// Tokens of every answer, where the simulated upstream told them.
+    tokens: Option<u32>,
+    found: Arc<Mutex<Found>>,
+    stop: CancellationToken,
+    ends_at: Instant,
+}
+
+impl Run {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+/// When it cannot begin. What goes wrong later is in the report.
+pub async fn run(
+    target: &Target,
+    options: &Chats,
+    stop: &CancellationToken,
+) -> anyhow::Result<Report> {
+    let behaviour = match &options.simllm {
+        Some(base) => Some(api::control(base).await?.behaviour),
+        None => None,
+    };
+    let upstream_ms = behaviour
+        .as_ref()
+        .map_or(options.upstream_ttft_ms, |b| b.ttft_ms);
+    let begin = Instant::now();
+    let run = Run {
+        target: target.clone(),
+        options: options.clone(),
+        upstream_ttft: Duration::from_millis(upstream_ms),
+        tokens: behaviour.map(|behaviour| behaviour.tokens),
+        found: Arc::default(),
+        stop: stop.clone(),
+        ends_at: begin + Duration::from_secs(options.duration),
+    };
+    let usage_before = target.server_pid.map(process::sample);
+    let own_before = process::sample_self();
+    let peak = drive(&run).await;
+    let seconds = begin.elapsed().as_secs_f64();
+    let usage_after = target.server_pid.map(process::sample);
+    let own_after = process::sample_self();
+    if !target.bare && !options.no_read_back {
+        read_back(&run).await?;
+    }
+    let mut report = Report::new(format!("chats -c {}", options.concurrency), target.name());
+    fill(&mut report, &run, seconds);
+    let tokens = report.value("tokens").unwrap_or_default();
+    if let (Some(before), Some(after)) = (usage_before, usage_after) {
+        push_usage(&mut report, "server", before, after, tokens, seconds);
+        report.push("server memory peak", peak / 1_048_576.0, "MiB");
+    }
+    push_usage(
+        &mut report,
+        "harness",
+        own_before,
+        own_after,
+        tokens,
+        seconds,
+    );
+    Ok(report)
+}
+
+/// Runs all chats to their end; answers the server's peak memory, in bytes.
+async fn drive(run: &Run) -> f64 {
+    let mut chats = JoinSet::new();
+    let begin = Instant::now();
+    let step = run.options.ramp / f64::from(run.options.concurrency.max(1));
+    for index in 0..run.options.concurrency {
+        let starts_at = begin + Duration::from_secs_f64(step * f64::from(index));
+        chats.spawn(chat(run.clone(), index, starts_at));
+    }
+    let mut sampling = tokio::time::interval(process::SAMPLE_EVERY);
+    let mut progress = Progress::default();
+    let mut peak: f64 = 0.0;
+    loop {
+        tokio::select! {
+            ended = chats.join_next() => match ended {
+                None => return peak,
+                Some(Ok(())) => {}
+                Some(Err(error)) => run.found().violations.add(format!("a chat died: {error}")),
+            },
+            _ = sampling.tick() => {
+                if let Some(pid) = run.target.server_pid {
+                    peak = peak.max(process::sample(pid).rss_bytes);
+                }
+                progress.tell(|| {
+                    let found = run.found();
+                    format!("chats: {} asked, {} answered, {} violations", found.asked,
+                        found.answered, found.violations.count)
+                });
+            }
+        }
+    }
+}
+
+/// One chat: a connection, a session, question after question.
+async fn chat(run: Run, index: u32, starts_at: Instant) {
+    tokio::select! {
+        () = sleep_until(starts_at) => {}
+        () = run.stop.cancelled() => return,
+    }
+    let mut transcript = Transcript::default();
+    let opened = async {
+        let mut wire = Wire::connect(&run.target).await?;
+        let joined = wire.join(wire::open_session(run.target.bot)).await?;
+        anyhow::Ok((wire, joined.session))
+    };
+    let (mut wire, session) = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => {
+            return run
+                .found()
+                .violations
+                .add(format!("chat {index}: {error:#}"));
+        }
+    };
+    let mut round = 0;
+    while (run.options.rounds == 0 || round < run.options.rounds)
+        && Instant::now() < run.ends_at
+        && !run.stop.is_cancelled()
+    {
+        let question = format!("chat {index} round {round}");
+        if let Err(error) = ask(&run, &mut wire, session, question, &mut transcript).await {
+            run.found()
+                .violations
+                .add(format!("chat {index}, round {round}: {error:#}"));
+            break;
+        }
+        round += 1;
+    }
+    let deadline = Instant::now() + AFTERMATH;
+    while let Ok(text) = wire.text_by(deadline).await {
+        if matches!(wire::decode(&text).kind, "delta" | "message") {
+            run.found()
+                .violations
+                .add(format!("chat {index}: a frame after the end: {text}"));
+        }
+    }
+    wire.close().await;
+    let mut found = run.found();
+    found.violations.count += transcript.violations.count;
+    let room = 20_usize.saturating_sub(found.violations.told.len());
+    found
+        .violations
+        .told
+        .extend(transcript.violations.told.into_iter().take(room));
+    found.sessions.push((session, transcript.held));
+}
+
+/// One question under way.
+struct Question<'a> {
+    run: &'a Run,
+    id: ClientMessageId,
+    text: String,
+    asked_at: Instant,
+    last_delta: Option<Instant>,
+    acked: Option<u64>,
+    message_seen: bool,
+}
+
+/// Asks one question and follows its answer to the end.
+async fn ask(
+    run: &Run,
+    wire: &mut Wire,
+    session: SessionId,
+    text: String,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    let id = ClientMessageId::generate();
+    let asked_at = Instant::now();
+    wire.say(&wire::send(session, id, text.clone())).await?;
+    run.found().asked += 1;
+    let mut question = Question {
+        run,
+        id,
+        text,
+        asked_at,
+        last_delta: None,
+        acked: None,
+        message_seen: false,
+    };
+    let deadline = asked_at + Duration::from_secs(run.options.deadline);
+    loop {
+        let text = wire.text_by(deadline).await?;
+        if question.take(wire::decode(&text), transcript) {
+            let seen = question.acked.is_some() && question.message_seen;
+            transcript
+                .violations
+                .check(seen, || "an answer before its question".to_owned());
+            return Ok(());
+        }
+    }
+}
+
+impl Question<'_> {
+    /// Takes one frame; `true` when the question has met its end.
+    fn take(&mut self, frame: Incoming<'_>, transcript: &mut Transcript) -> bool {
+        let now = Instant::now();
+        let mut found = self.run.found();
+        found.frames += 1;
+        match frame.kind {
+            "ack" if frame.id == Some(self.id) => {
+                found.ack.record(now - self.asked_at);
+                self.acked = frame.seq;
+                false
+            }
+            "delta" => {
+                let (Some(reply), Some(offset), Some(piece)) =
+                    (frame.reply, frame.offset, frame.text)
+                else {
+                    found.violations.add("a delta lacks a field");
+                    return false;
+                };
+                if transcript.delta(reply, offset, &piece) {
+                    let first = now - self.asked_at;
+                    found.first_delta.record(first);
+                    found
+                        .added
+                        .record(first.saturating_sub(self.run.upstream_ttft));
+                } else if let Some(last) = self.last_delta {
+                    found.gap.record(now - last);
+                }
+                self.last_delta = Some(now);
+                false
+            }
+            "message" => self.message(now, frame, transcript, &mut found),
+            "reply" => {
+                let Some(reply) = frame.reply else {
+                    return false;
+                };
+                let code = match (frame.state, frame.error) {
+                    (Some("failed"), Some(error)) => error.code,
+                    (Some("cancelled"), _) => "cancelled".to_owned(),
+                    _ => return false,
+                };
+                *found.errors.entry(code).or_default() += 1;
+                transcript.end(reply);
+                true
+            }
+            "error" => {
+                *found
+                    .errors
+                    .entry(frame.code.unwrap_or("?").to_owned())
+                    .or_default() += 1;
+                // Refused, so not stored: the question has no answer to wait for.
+                self.acked = Some(0);
+                self.message_seen = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        frame: Incoming<'_>,
+        transcript: &mut Transcript,
+        found: &mut Found,
+    ) -> bool {
+        let (Some(seq), Some(text)) = (frame.seq, frame.text) else {
+            found.violations.add("a message lacks a field");
+            return false;
+        };
+        if frame.id == Some(self.id) {
+            self.message_seen = true;
+        }
+        let Some(reply) = frame.reply else {
+            transcript.message(seq, frame.id, None, text);
+            return false;
+        };
+        found.total.record(now - self.asked_at);
+        found.answered += 1;
+        found.text_units += text.encode_utf16().count() as u64;
+        if let Some(tokens) = self.run.tokens {
+            found
+                .violations
+                .check(text == simllm::answer_text(&self.text, tokens), || {
+                    format!("the answer to {:?} is not its own: {text:?}", self.text)
+                });
+        }
+        if transcript.message(seq, frame.id, Some(reply), text) == Some(Ended::WithTail) {
+            found.tails += 1;
+        }
+        true
+    }
+}
+
+/// Reads every session back over HTTP and compares.
+async fn read_back(run: &Run) -> anyhow::Result<()> {
+    let api = Api::new(&run.target)?;
+    let sessions = std::mem::take(&mut run.found().sessions);
+    let total = sessions.len();
+    let mut reading = futures_util::stream::iter(sessions)
+        .map(|(session, held)| {
+            let api = api.clone();
+            async move { (session, held, api.messages(session).await) }
+        })
+        .buffer_unordered(READ_BACK_AT_ONCE);
+    let mut read = 0;
+    let mut progress = Progress::default();
+    while let Some((session, held, stored)) = reading.next().await {
+        let mut found = run.found();
+        match stored {
+            Ok(stored) => api::compare(session, &stored, &held, &mut found.violations),
+            Err(error) => found.violations.add(format!("{session}: {error:#}")),
+        }
+        read += 1;
+        progress.tell(|| format!("chats: {read} of {total} sessions read back"));
+    }
+    Ok(())
+}
+
+fn fill(report: &mut Report, run: &Run, seconds: f64) {
+    let found = run.found();
+    report.push("asked", number(found.asked), "");
+    report.push("answered", number(found.answered), "");
+    report.push("refused or failed", number(found.errors.values().sum()), "");
+    for (code, count) in &found.errors {
+        report.push(format!("error {code}"), number(*count), "");
+    }
+    report.push_latencies("ack", &found.ack);
+    report.push_latencies("time to first token", &found.first_delta);
+    report.push_latencies("added time to first token", &found.added);
+    report.push_latencies("gap between deltas", &found.gap);
+    report.push_latencies("whole answer", &found.total);
+    // Where the upstream's tokens are not known, four characters pass for one, as is customary.
+    let tokens = run.tokens.map_or_else(
+        || number(found.text_units) / 4.0,
+        |tokens| number(found.answered) * f64::from(tokens),
+    );
+    report.push("tokens", tokens, "");
+    report.push("tokens a second", ratio(tokens, seconds), "1/s");
+    report.push("frames received", number(found.frames), "");
+    report.push(
+        "answers whose last text came with the message",
+        number(found.tails),
+        "",
+    );
+    report.push("seconds", seconds, "s");
+    report.violations = found.violations.clone();
+}
+
+/// CPU and memory of a process over the scenario.
+fn push_usage(
+    report: &mut Report,
+    who: &str,
+    before: Usage,
+    after: Usage,
+    tokens: f64,
+    seconds: f64,
+) {
+    let cpu = after.cpu_seconds - before.cpu_seconds;
+    let tree = after.tree_cpu_seconds - before.tree_cpu_seconds;
+    report.push(format!("{who} CPU"), ratio(cpu, seconds), "cores");
+    report.push(
+        format!("{who} CPU per 1,000 tokens"),
+        ratio(cpu * 1e6, tokens),
+        "ms",
+    );
+    if tree > cpu {
+        report.push(
+            format!("{who} CPU with its children"),
+            ratio(tree, seconds),
+            "cores",
+        );
+    }
+    report.push(
+        format!("{who} memory after"),
+        after.rss_bytes / 1_048_576.0,
+        "MiB",
+    );
+}

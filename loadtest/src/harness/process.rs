@@ -1,0 +1,138 @@
+//! CPU time and memory of processes, from `/proc`.
+
+use std::collections::HashSet;
+use std::fs;
+use std::time::Duration;
+
+/// Clock ticks a second in `/proc/<pid>/stat`: `USER_HZ`, 100 on every Linux platform we build for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// User and system time of the process itself, in seconds.
+    pub cpu_seconds: f64,
+    /// The same of the process and all its descendants: with a private PostgreSQL, that too.
+    pub tree_cpu_seconds: f64,
+    /// Resident memory of the process itself, in bytes.
+    pub rss_bytes: f64,
+    /// Its proportional share of memory, in bytes; 0 where it cannot be read.
+    pub pss_bytes: f64,
+}
+
+/// Samples a process; all zero when it is gone.
+pub fn sample(pid: u32) -> Usage {
+    let kib = |file: &str, key: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        field_kib(&text, key) * 1_024.0
+    };
+    Usage {
+        cpu_seconds: cpu_seconds(pid),
+        tree_cpu_seconds: descendants(pid).into_iter().map(cpu_seconds).sum(),
+        rss_bytes: kib("status", "VmRSS:"),
+        pss_bytes: kib("smaps_rollup", "Pss:"),
+    }
+}
+
+/// Samples the harness itself.
+pub fn sample_self() -> Usage {
+    sample(std::process::id())
+}
+
+/// The value of `Key:   123 kB`.
+fn field_kib(text: &str, key: &str) -> f64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|value| value.parse().ok())
+        .unwrap_or_default()
+}
+
+/// Fields of `/proc/<pid>/stat` after the command's name: parent, user ticks, system ticks.
+fn parse_stat(text: &str) -> Option<(u32, f64)> {
+    // The name may contain spaces and parentheses: the last one closes it.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let user: f64 = fields.nth(9)?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((parent, (user + system) / TICKS_PER_SECOND))
+}
+
+fn stat(pid: u32) -> Option<(u32, f64)> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn cpu_seconds(pid: u32) -> f64 {
+    stat(pid).map_or(0.0, |(_, seconds)| seconds)
+}
+
+/// The process and everything below it.
+fn descendants(root: u32) -> HashSet<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, stat(pid)?.0)))
+        .collect();
+    let mut found = HashSet::from([root]);
+    loop {
+        let before = found.len();
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, p)| found.contains(p))
+                .map(|(c, _)| *c)
+                .collect::<Vec<_>>(),
+        );
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Whether the server side of a local TCP connection is still established: `None` when the table
+/// cannot be read. `client_port` is ours, `server_port` the server's.
+pub fn server_side_established(server_port: u16, client_port: u16) -> Option<bool> {
+    let text = fs::read_to_string("/proc/net/tcp").ok()?;
+    Some(established(&text, server_port, client_port))
+}
+
+fn established(table: &str, server_port: u16, client_port: u16) -> bool {
+    let (local, remote) = (format!(":{server_port:04X}"), format!(":{client_port:04X}"));
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|f| f.ends_with(&local))
+            && fields.next().is_some_and(|f| f.ends_with(&remote))
+            && fields.next() == Some("01")
+    })
+}
+
+/// How often long scenarios sample.
+pub const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_a_name_full_of_parentheses() {
+        let text = "7 (a) b) (c) S 1 7 7 0 -1 4194560 10 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(parse_stat(text), Some((1, 2.0)));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn the_harness_itself_can_be_sampled() {
+        assert!(sample_self().rss_bytes > 1_000_000.0);
+        assert_eq!(sample(u32::MAX), Usage::default());
+    }
+
+    #[test]
+    fn a_connection_is_found_from_the_servers_side_only() {
+        let table = "  sl  local_address rem_address   st\n   0: 0100007F:1F90 0100007F:C350 01 x\n   1: 0100007F:C350 0100007F:1F90 08 x\n";
+        assert!(established(table, 0x1F90, 0xC350));
+        assert!(!established(table, 0xC350, 0x1F90));
+        assert!(!established(table, 0x1F90, 1));
+    }
+}
