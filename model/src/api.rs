@@ -1,4 +1,4 @@
-//! The wire format: the part of OpenAI's chat completions that a demo model can honour. A request
+//! The wire format: the part of `OpenAI`'s chat completions that a demo model can honour. A request
 //! is validated here into a [`ChatRequest`] that can no longer be wrong.
 
 mod error;

@@ -106,6 +106,7 @@ pub mod testing {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the index stays below 256")]
     static BYTES: [u8; 256] = {
         let mut bytes = [0; 256];
         let mut index = 0;

@@ -191,18 +191,18 @@ mod tests {
         (text, last)
     }
 
-    fn finished(reason: FinishReason, completion_tokens: usize) -> Option<Event> {
-        Some(Event::Finished {
+    fn finished(reason: FinishReason, completion_tokens: usize) -> Event {
+        Event::Finished {
             reason,
             completion_tokens,
-        })
+        }
     }
 
     #[test]
     fn an_answer_ends_when_the_model_is_done() {
         assert_eq!(
             answer("Grüß", 50, &[]),
-            ("Grüß".to_owned(), finished(FinishReason::Stop, 7))
+            ("Grüß".to_owned(), Some(finished(FinishReason::Stop, 7)))
         );
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn an_answer_ends_at_its_limit() {
         assert_eq!(
             answer("abcdef", 3, &[]),
-            ("abc".to_owned(), finished(FinishReason::Length, 3))
+            ("abc".to_owned(), Some(finished(FinishReason::Length, 3)))
         );
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let (text, last) = answer("one END two", 50, &["END"]);
         assert_eq!(
             (text.as_str(), last),
-            ("one ", finished(FinishReason::Stop, 7))
+            ("one ", Some(finished(FinishReason::Stop, 7)))
         );
     }
 

@@ -26,7 +26,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 
 /// Longest silence of a worker before an answer is given up: reading a full context takes about
 /// 30 s on a slow core.
-const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What the handlers share.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Read as _, Write as _};
 use std::path::Path;
@@ -61,10 +62,10 @@ fn say(line: &str) -> anyhow::Result<()> {
 }
 
 fn check_digest(bytes: &[u8], expected: &str) -> anyhow::Result<()> {
-    let actual: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut actual = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        write!(actual, "{byte:02x}")?;
+    }
     ensure!(
         actual == expected,
         "its SHA-256 is {actual}, expected {expected}"

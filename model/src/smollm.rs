@@ -86,7 +86,7 @@ impl SmolLm {
     }
 }
 
-/// The tokenizer the file describes, with the splitting rules the library has no name for: SmolLM
+/// The tokenizer the file describes, with the splitting rules the library has no name for: `SmolLM`
 /// reads every digit on its own.
 fn tokenizer(content: &gguf_file::Content) -> anyhow::Result<Tokenizer> {
     let mut tokenizer = Tokenizer::from_gguf(content).context("the tokenizer does not load")?;

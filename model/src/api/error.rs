@@ -1,4 +1,4 @@
-//! What a client is told when a request is refused, in OpenAI's shape.
+//! What a client is told when a request is refused, in `OpenAI`'s shape.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -56,7 +56,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// OpenAI's error object.
+    /// `OpenAI`'s error object.
     pub fn body(&self) -> serde_json::Value {
         let (kind, param, code) = match self {
             Self::Malformed { .. } | Self::TooLarge { .. } => ("invalid_request_error", None, None),

@@ -10,7 +10,7 @@ const DEFAULT_MAX_TOKENS: usize = 512;
 /// A model this small invents less when it mostly says the likeliest word.
 const DEFAULT_TEMPERATURE: f32 = 0.2;
 
-/// Most stop texts, as in OpenAI's API.
+/// Most stop texts, as in `OpenAI`'s API.
 const MAX_STOPS: usize = 4;
 
 /// Longest stop text in bytes: each token looks for it in the text held back, which is no longer.
@@ -19,7 +19,7 @@ const MAX_STOP_BYTES: usize = 256;
 /// Who says a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The instructions; OpenAI's `developer` too.
+    /// The instructions; `OpenAI`'s `developer` too.
     System,
     /// The person.
     User,

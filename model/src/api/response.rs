@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 /// Tokens read and written for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are the wire format's")]
 pub struct Usage {
     /// Tokens of the conversation.
     pub prompt_tokens: usize,
@@ -73,7 +74,7 @@ impl Completion {
         self.choice(&json!({}), Some(reason))
     }
 
-    /// The count of tokens, an event without a choice, as OpenAI sends it.
+    /// The count of tokens, an event without a choice, as `OpenAI` sends it.
     pub fn usage(&self, usage: Usage) -> Bytes {
         self.chunk(&json!([]), Some(usage))
     }
