@@ -1,5 +1,15 @@
 //! Storage on real PostgreSQL, as the role that owns nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a test says what is wrong by panicking, and a measurement by printing"
+)]
+
 #[path = "support/postgres.rs"]
 mod postgres;
 

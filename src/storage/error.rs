@@ -57,9 +57,9 @@ impl StorageError {
     /// Whether it passes by itself: the database cannot be reached, is starting or overloaded.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Deadline(_) => true,
             Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => is_transient(error),
-            Self::Pool(PoolError::Timeout(_) | PoolError::PostCreateHook(_)) => true,
+            Self::Deadline(_)
+            | Self::Pool(PoolError::Timeout(_) | PoolError::PostCreateHook(_)) => true,
             Self::Migration(error) => error.is_unavailable(),
             Self::Pool(_)
             | Self::Config(_)

@@ -185,7 +185,7 @@ pub async fn status(
 /// Two connections: one does the work, the other holds the lock until it is dropped.
 struct Session {
     work: Client,
-    _lock: Client,
+    lock: Client,
     connections: [JoinHandle<()>; 2],
 }
 
@@ -202,13 +202,13 @@ impl Session {
         let (work, work_connection) = connect(config, url).await?;
         let session = Self {
             work,
-            _lock: lock,
+            lock,
             connections: [lock_connection, work_connection],
         };
         let deadline = Instant::now() + config.migration_timeout;
         loop {
             let row = session
-                ._lock
+                .lock
                 .query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK_KEY])
                 .await?;
             if row.try_get::<_, bool>(0)? {

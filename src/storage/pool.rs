@@ -82,7 +82,7 @@ impl DatabaseConfig {
             lock_timeout: Duration::from_secs(3),
             idle_in_transaction_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(6),
-            migration_timeout: Duration::from_secs(60),
+            migration_timeout: Duration::from_mins(1),
             ca_file: None,
         }
     }

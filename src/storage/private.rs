@@ -22,18 +22,20 @@ use super::{DatabaseConfig, DatabaseUrl};
 use cluster::Cluster;
 
 /// Longest wait for a start, crash recovery included.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Why the private PostgreSQL is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
     /// No usable binaries.
     #[error("no PostgreSQL{} found in PATH or /usr/lib/postgresql; install the Debian package \
-             postgresql{} or configure a database", version(.0), package(.0))]
+             postgresql{} or configure a database", version(*.0), package(*.0))]
     NoBinaries(Option<u32>),
     /// We are root, PostgreSQL refuses to be, and there is no other user.
-    #[error("PostgreSQL does not run as root and there is no user postgres; install the Debian \
-             package postgresql, start hubbub as another user, or configure a database")]
+    #[error(
+        "PostgreSQL does not run as root and there is no user postgres; install the Debian \
+             package postgresql, start hubbub as another user, or configure a database"
+    )]
     NoUser,
     /// The folder's parents shut the postgres user out.
     #[error("{} cannot be entered by the user postgres, as whom PostgreSQL runs; choose another data \
@@ -79,12 +81,16 @@ pub struct PrivateOptions {
 impl PrivateOptions {
     /// In `<data_dir>/postgres`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), settings: Vec::new() }
+        Self {
+            data_dir: data_dir.into(),
+            settings: Vec::new(),
+        }
     }
 
     /// Overrides a setting of the server, as in `postgresql.conf`.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((String::from(name), String::from(value)));
+        self.settings
+            .push((String::from(name), String::from(value)));
         self
     }
 }
@@ -112,7 +118,10 @@ impl PrivateCluster {
         make_folder(&data_dir)?;
         let data_dir = data_dir
             .canonicalize()
-            .map_err(|source| PrivateError::Folder { path: data_dir, source })?;
+            .map_err(|source| PrivateError::Folder {
+                path: data_dir,
+                source,
+            })?;
         let home = data_dir.join("postgres");
         make_folder(&home)?;
         let lock = lock(&home)?;
@@ -128,9 +137,19 @@ impl PrivateCluster {
         }
         let (stop, stopped) = watch::channel(false);
         let (pid_tx, pid) = watch::channel(child.id());
-        let (socket_dir, data) = (cluster.socket_dir().to_path_buf(), cluster.data().to_path_buf());
+        let (socket_dir, data) = (
+            cluster.socket_dir().to_path_buf(),
+            cluster.data().to_path_buf(),
+        );
         let watcher = tokio::spawn(cluster.watch(child, pid_tx, stopped));
-        Ok(Self { socket_dir, data, pid, stop, watcher, _lock: lock })
+        Ok(Self {
+            socket_dir,
+            data,
+            pid,
+            stop,
+            watcher,
+            _lock: lock,
+        })
     }
 
     /// How the server reaches it: as `hubbub_app`, with migrations as the superuser.
@@ -177,13 +196,18 @@ impl PrivateCluster {
 }
 
 fn make_folder(path: &Path) -> Result<(), PrivateError> {
-    std::fs::create_dir_all(path)
-        .map_err(|source| PrivateError::Folder { path: path.to_path_buf(), source })
+    std::fs::create_dir_all(path).map_err(|source| PrivateError::Folder {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 fn lock(home: &Path) -> Result<File, PrivateError> {
     let path = home.join("hubbub.lock");
-    let folder = |source| PrivateError::Folder { path: path.clone(), source };
+    let folder = |source| PrivateError::Folder {
+        path: path.clone(),
+        source,
+    };
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -197,10 +221,12 @@ fn lock(home: &Path) -> Result<File, PrivateError> {
     }
 }
 
-fn version(major: &Option<u32>) -> String {
-    major.map(|major| format!(" {major}, which made the existing data,")).unwrap_or_default()
+fn version(major: Option<u32>) -> String {
+    major
+        .map(|major| format!(" {major}, which made the existing data,"))
+        .unwrap_or_default()
 }
 
-fn package(major: &Option<u32>) -> String {
+fn package(major: Option<u32>) -> String {
     major.map(|major| format!("-{major}")).unwrap_or_default()
 }

@@ -7,6 +7,7 @@
 mod append;
 mod plan;
 mod text;
+mod write;
 
 use std::time::Duration;
 

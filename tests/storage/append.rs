@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, ReplyEnd,
 };
-use hubbub_protocol::{ErrorCode, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage};
+use hubbub_protocol::{
+    ErrorCode, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage,
+};
 
 use crate::fixture::{Fixture, append_one, end, message, question, seed, stored};
 
@@ -16,10 +18,23 @@ async fn a_batch_is_numbered_in_its_order() {
     let batch = [(a, "1"), (b, "1"), (a, "2"), (a, "3"), (b, "2")]
         .map(|(session, text)| Append::Message(message(f.tenant, session, text)));
     let answers = f.store.append(batch.to_vec()).await.unwrap();
-    let seqs: Vec<u64> = answers.iter().map(|answer| stored(answer).0.seq.0).collect();
+    let seqs: Vec<u64> = answers
+        .iter()
+        .map(|answer| stored(answer).0.seq.0)
+        .collect();
     assert_eq!(seqs, [1, 1, 2, 3, 2]);
-    let log = f.store.list_after(f.tenant, a, Seq::ZERO, 10).await.unwrap();
-    assert_eq!(log.messages.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
+    let log = f
+        .store
+        .list_after(f.tenant, a, Seq::ZERO, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        log.messages
+            .iter()
+            .map(|m| m.text.as_str())
+            .collect::<Vec<_>>(),
+        ["1", "2", "3"]
+    );
     // What was answered is exactly what is stored.
     assert_eq!(&log.messages[0], stored(&answers[0]).0);
 }
@@ -34,8 +49,14 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
         metadata: metadata.as_object().cloned(),
         ..question(f.tenant, session, NodeId::generate())
     };
-    let again = NewMessage { reply: Some((ReplyId::generate(), NodeId::generate(), 1)), ..first.clone() };
-    let other = NewMessage { text: String::from("bye"), ..first.clone() };
+    let again = NewMessage {
+        reply: Some((ReplyId::generate(), NodeId::generate(), 1)),
+        ..first.clone()
+    };
+    let other = NewMessage {
+        text: String::from("bye"),
+        ..first.clone()
+    };
     let batch = vec![
         Append::Message(first.clone()),
         Append::Message(first.clone()),
@@ -50,10 +71,18 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
     assert_eq!(answers[2].as_ref().unwrap_err(), &AppendRefusal::Conflict);
     assert_eq!(stored(&answers[3]).0.seq, Seq(2));
 
-    let later = f.store.append(vec![Append::Message(again), Append::Message(other)]).await.unwrap();
+    let later = f
+        .store
+        .append(vec![Append::Message(again), Append::Message(other)])
+        .await
+        .unwrap();
     assert_eq!(stored(&later[0]), (original, true, reply));
     assert_eq!(later[1].as_ref().unwrap_err(), &AppendRefusal::Conflict);
-    let log = f.store.list_after(f.tenant, session, Seq::ZERO, 10).await.unwrap();
+    let log = f
+        .store
+        .list_after(f.tenant, session, Seq::ZERO, 10)
+        .await
+        .unwrap();
     assert_eq!(log.messages.len(), 2);
     assert_eq!(log.messages[0].text, "hello \u{FFFD} there");
 }
@@ -79,32 +108,65 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
     let f = Fixture::new().await;
     let session = f.session().await;
     let asked = question(f.tenant, session, NodeId::generate());
-    append_one(&f.store, Append::Message(asked.clone())).await.unwrap();
+    append_one(&f.store, Append::Message(asked.clone()))
+        .await
+        .unwrap();
     let done = end(&asked, ReplyEnd::Completed);
 
     for stale in [
-        FinishedReply { fence: 0, ..done.clone() },
-        FinishedReply { fence: 2, ..done.clone() },
-        FinishedReply { node: NodeId::generate(), ..done.clone() },
-        FinishedReply { reply: ReplyId::generate(), ..done.clone() },
+        FinishedReply {
+            fence: 0,
+            ..done.clone()
+        },
+        FinishedReply {
+            fence: 2,
+            ..done.clone()
+        },
+        FinishedReply {
+            node: NodeId::generate(),
+            ..done.clone()
+        },
+        FinishedReply {
+            reply: ReplyId::generate(),
+            ..done.clone()
+        },
     ] {
-        let refusal = append_one(&f.store, Append::Reply(stale)).await.unwrap_err();
+        let refusal = append_one(&f.store, Append::Reply(stale))
+            .await
+            .unwrap_err();
         assert_eq!(refusal, AppendRefusal::StaleFence);
     }
     let both = vec![Append::Reply(done.clone()), Append::Reply(done.clone())];
     let answers = f.store.append(both.clone()).await.unwrap();
     let (answer, duplicate, _) = stored(&answers[0]);
     assert!(!duplicate);
-    assert_eq!((answer.seq, answer.role, answer.reply), (Seq(2), Role::Assistant, Some(done.reply)));
-    assert_eq!(answer.usage, Some(Usage { input_tokens: 7, output_tokens: 3 }));
-    assert_eq!((answer.model.as_deref(), answer.latency_ms), (Some("m-1"), Some(90)));
+    assert_eq!(
+        (answer.seq, answer.role, answer.reply),
+        (Seq(2), Role::Assistant, Some(done.reply))
+    );
+    assert_eq!(
+        answer.usage,
+        Some(Usage {
+            input_tokens: 7,
+            output_tokens: 3
+        })
+    );
+    assert_eq!(
+        (answer.model.as_deref(), answer.latency_ms),
+        (Some("m-1"), Some(90))
+    );
     let retried = f.store.append(both).await.unwrap();
     for repeat in [&answers[1], &retried[0], &retried[1]] {
         assert_eq!(stored(repeat), (answer, true, None));
     }
     let cancelled = append_one(&f.store, Append::Reply(end(&asked, ReplyEnd::Cancelled))).await;
     assert_eq!(cancelled.unwrap_err(), AppendRefusal::StaleFence);
-    let record = f.store.load_session(f.tenant, session).await.unwrap().unwrap();
+    let record = f
+        .store
+        .load_session(f.tenant, session)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((record.head, record.pending.len()), (Seq(2), 0));
 }
 
@@ -113,23 +175,51 @@ async fn failed_and_cancelled_replies_keep_their_text_and_take_no_number() {
     let f = Fixture::new().await;
     let session = f.session().await;
     let node = NodeId::generate();
-    let (one, two) = (question(f.tenant, session, node), question(f.tenant, session, node));
+    let (one, two) = (
+        question(f.tenant, session, node),
+        question(f.tenant, session, node),
+    );
     let batch = vec![Append::Message(one.clone()), Append::Message(two.clone())];
     f.store.append(batch).await.unwrap();
-    let record = f.store.load_session(f.tenant, session).await.unwrap().unwrap();
-    assert_eq!(record.pending.iter().map(|p| p.to).collect::<Vec<_>>(), [Seq(1), Seq(2)]);
+    let record = f
+        .store
+        .load_session(f.tenant, session)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        record.pending.iter().map(|p| p.to).collect::<Vec<_>>(),
+        [Seq(1), Seq(2)]
+    );
 
     let failed = ReplyEnd::Failed(ErrorCode::Unavailable, String::from("The model is away."));
-    let ends = vec![Append::Reply(end(&one, failed)), Append::Reply(end(&two, ReplyEnd::Cancelled))];
+    let ends = vec![
+        Append::Reply(end(&one, failed)),
+        Append::Reply(end(&two, ReplyEnd::Cancelled)),
+    ];
     for _ in 0..2 {
         let answers = f.store.append(ends.clone()).await.unwrap();
-        assert!(answers.iter().all(|answer| matches!(answer, Ok(Appended::ReplyEnded))));
+        assert!(
+            answers
+                .iter()
+                .all(|answer| matches!(answer, Ok(Appended::ReplyEnded)))
+        );
     }
-    let log = f.store.list_before(f.tenant, session, None, 10).await.unwrap();
+    let log = f
+        .store
+        .list_before(f.tenant, session, None, 10)
+        .await
+        .unwrap();
     assert_eq!(log.messages.len(), 2);
-    let states: Vec<_> = log.ended.iter().map(|e| (e.to, e.text.as_str(), &e.state)).collect();
+    let states: Vec<_> = log
+        .ended
+        .iter()
+        .map(|e| (e.to, e.text.as_str(), &e.state))
+        .collect();
     assert_eq!(states[1], (Seq(2), "The answer.", &ReplyState::Cancelled));
-    assert!(matches!(states[0].2, ReplyState::Failed { error } if error.code == ErrorCode::Unavailable));
+    assert!(
+        matches!(states[0].2, ReplyState::Failed { error } if error.code == ErrorCode::Unavailable)
+    );
 }
 
 #[tokio::test]
@@ -137,10 +227,17 @@ async fn a_message_cannot_take_the_id_of_a_reply() {
     let f = Fixture::new().await;
     let session = f.session().await;
     let asked = question(f.tenant, session, NodeId::generate());
-    append_one(&f.store, Append::Message(asked.clone())).await.unwrap();
+    append_one(&f.store, Append::Message(asked.clone()))
+        .await
+        .unwrap();
     let (reply, ..) = asked.reply.unwrap();
-    let thief = NewMessage { id: reply.into(), ..message(f.tenant, session, "mine") };
-    let refused = append_one(&f.store, Append::Message(thief)).await.unwrap_err();
+    let thief = NewMessage {
+        id: reply.into(),
+        ..message(f.tenant, session, "mine")
+    };
+    let refused = append_one(&f.store, Append::Message(thief))
+        .await
+        .unwrap_err();
     assert_eq!(refused, AppendRefusal::Conflict);
     let done = append_one(&f.store, Append::Reply(end(&asked, ReplyEnd::Completed))).await;
     assert_eq!(stored(&done).0.seq, Seq(2));
@@ -159,9 +256,12 @@ async fn two_writers_number_the_same_sessions_without_gaps() {
             let mut kept: HashMap<SessionId, u64> = HashMap::new();
             for round in 0..20 {
                 let batch = mixed(tenant, &sessions, writer + round);
-                for (entry, answer) in batch.iter().zip(store.append(batch.clone()).await.unwrap()) {
+                for (entry, answer) in batch.iter().zip(store.append(batch.clone()).await.unwrap())
+                {
                     match answer {
-                        Ok(Appended::Message { duplicate: false, .. }) => {
+                        Ok(Appended::Message {
+                            duplicate: false, ..
+                        }) => {
                             *kept.entry(entry.session()).or_default() += 1;
                         }
                         Ok(Appended::Message { .. }) | Err(AppendRefusal::Conflict) => {}
@@ -182,10 +282,17 @@ async fn two_writers_number_the_same_sessions_without_gaps() {
         }
     }
     for session in sessions {
-        let log = f.store.list_after(f.tenant, session, Seq::ZERO, 1_000).await.unwrap();
+        let log = f
+            .store
+            .list_after(f.tenant, session, Seq::ZERO, 1_000)
+            .await
+            .unwrap();
         let seqs: Vec<u64> = log.messages.iter().map(|m| m.seq.0).collect();
         assert_eq!(seqs, (1..=kept[&session]).collect::<Vec<_>>());
-        assert!(log.messages.is_sorted_by_key(|m| m.at), "times run with the numbers");
+        assert!(
+            log.messages.is_sorted_by_key(|m| m.at),
+            "times run with the numbers"
+        );
     }
 }
 
@@ -195,10 +302,16 @@ fn mixed(tenant: TenantId, sessions: &[SessionId], turn: usize) -> Vec<Append> {
     for step in 0..sessions.len() {
         let session = sessions[(step * 3 + turn) % sessions.len()];
         let new = message(tenant, session, "x");
-        batch.push(Append::Message(NewMessage { text: String::from("y"), ..message(tenant, SessionId::generate(), "") }));
+        batch.push(Append::Message(NewMessage {
+            text: String::from("y"),
+            ..message(tenant, SessionId::generate(), "")
+        }));
         batch.push(Append::Message(new.clone()));
         batch.push(Append::Message(new.clone()));
-        batch.push(Append::Message(NewMessage { text: String::from("y"), ..new }));
+        batch.push(Append::Message(NewMessage {
+            text: String::from("y"),
+            ..new
+        }));
         batch.push(Append::Message(message(tenant, session, "z")));
     }
     batch
@@ -212,7 +325,12 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
     f.store.renew_lease(alive).await.unwrap();
     let asked: Vec<_> = (0..40).map(|_| question(f.tenant, session, dead)).collect();
     let kept = question(f.tenant, session, alive);
-    let batch = asked.iter().chain([&kept]).cloned().map(Append::Message).collect();
+    let batch = asked
+        .iter()
+        .chain([&kept])
+        .cloned()
+        .map(Append::Message)
+        .collect();
     f.store.append(batch).await.unwrap();
 
     let claims = [0; 4].map(|_| {
@@ -227,13 +345,29 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
         let (node, replies) = claim.await.unwrap();
         for (tenant, reply) in replies {
             assert_eq!((tenant, reply.node, reply.fence), (f.tenant, node, 2));
-            assert!(claimed.insert(reply.reply, reply).is_none(), "claimed twice");
+            assert!(
+                claimed.insert(reply.reply, reply).is_none(),
+                "claimed twice"
+            );
         }
     }
-    assert_eq!(claimed.len(), 40, "all of the dead node's, none of the living one's");
+    assert_eq!(
+        claimed.len(),
+        40,
+        "all of the dead node's, none of the living one's"
+    );
     let old = append_one(&f.store, Append::Reply(end(&asked[0], ReplyEnd::Completed))).await;
     assert_eq!(old.unwrap_err(), AppendRefusal::StaleFence);
     let new = &claimed[&asked[0].reply.unwrap().0];
-    let taken = FinishedReply { node: new.node, fence: new.fence, ..end(&asked[0], ReplyEnd::Completed) };
-    assert_eq!(stored(&append_one(&f.store, Append::Reply(taken)).await).0.seq, Seq(42));
+    let taken = FinishedReply {
+        node: new.node,
+        fence: new.fence,
+        ..end(&asked[0], ReplyEnd::Completed)
+    };
+    assert_eq!(
+        stored(&append_one(&f.store, Append::Reply(taken)).await)
+            .0
+            .seq,
+        Seq(42)
+    );
 }

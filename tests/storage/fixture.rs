@@ -6,9 +6,7 @@ use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, NewSession,
     ReplyEnd, StoredMessage,
 };
-use hubbub_protocol::{
-    BotId, ClientMessageId, NodeId, ReplyId, Role, SessionId, TenantId, Usage,
-};
+use hubbub_protocol::{BotId, ClientMessageId, NodeId, ReplyId, Role, SessionId, TenantId, Usage};
 
 use crate::postgres::{self, TestDatabase};
 
@@ -25,7 +23,13 @@ impl Fixture {
         let database = postgres::database().await;
         let storage = database.storage().await;
         let (tenant, bot) = seed(&storage).await;
-        Self { store: storage.message_store(), database, storage, tenant, bot }
+        Self {
+            store: storage.message_store(),
+            database,
+            storage,
+            tenant,
+            bot,
+        }
     }
 
     pub async fn session(&self) -> SessionId {
@@ -58,7 +62,12 @@ pub fn new_bot(id: BotId) -> NewBot {
 
 pub async fn open(store: &PostgresMessageStore, tenant: TenantId, bot: BotId) -> SessionId {
     let session = SessionId::generate();
-    let new = NewSession { tenant, session, bot, visitor: None };
+    let new = NewSession {
+        tenant,
+        session,
+        bot,
+        visitor: None,
+    };
     store.open_session(new).await.unwrap().session
 }
 
@@ -87,7 +96,10 @@ pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
         text: String::from("The answer."),
         author: String::from("Robo"),
         model: Some(String::from("m-1")),
-        usage: Some(Usage { input_tokens: 7, output_tokens: 3 }),
+        usage: Some(Usage {
+            input_tokens: 7,
+            output_tokens: 3,
+        }),
         first_token_ms: Some(40),
         latency_ms: 90,
     }
@@ -95,13 +107,20 @@ pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
 
 /// A message that asks `node` for a reply under fence 1.
 pub fn question(tenant: TenantId, session: SessionId, node: NodeId) -> NewMessage {
-    NewMessage { reply: Some((ReplyId::generate(), node, 1)), ..message(tenant, session, "Why?") }
+    NewMessage {
+        reply: Some((ReplyId::generate(), node, 1)),
+        ..message(tenant, session, "Why?")
+    }
 }
 
 /// What a stored message came to.
 pub fn stored(result: &Result<Appended, AppendRefusal>) -> (&StoredMessage, bool, Option<ReplyId>) {
     match result {
-        Ok(Appended::Message { message, duplicate, reply }) => (message, *duplicate, *reply),
+        Ok(Appended::Message {
+            message,
+            duplicate,
+            reply,
+        }) => (message, *duplicate, *reply),
         other => panic!("not a message: {other:?}"),
     }
 }

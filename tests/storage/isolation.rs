@@ -5,8 +5,9 @@ use hubbub_protocol::{NodeId, TenantId};
 
 use crate::fixture::{Fixture, append_one, question, seed};
 
-const TENANT_TABLES: &[&str] =
-    &["tenants", "bots", "api_keys", "visitors", "tickets", "sessions", "messages", "replies"];
+const TENANT_TABLES: &[&str] = &[
+    "tenants", "bots", "api_keys", "visitors", "tickets", "sessions", "messages", "replies",
+];
 
 /// A row in every tenant table.
 async fn filled() -> Fixture {
@@ -39,9 +40,12 @@ async fn a_tenant_sees_its_own_rows_and_nobody_sees_others() {
     for table in TENANT_TABLES {
         let count = format!("SELECT count(*) FROM {table}");
         // Unset; then, on a connection that has had a tenant, '' instead of NULL.
-        for (setting, visible) in
-            [(None, false), (Some(&own), true), (None, false), (Some(&other), false)]
-        {
+        for (setting, visible) in [
+            (None, false),
+            (Some(&own), true),
+            (None, false),
+            (Some(&other), false),
+        ] {
             app.batch_execute("BEGIN").await.unwrap();
             if let Some(tenant) = setting {
                 let set = "SELECT set_config('app.tenant_id', $1, true)";
@@ -64,11 +68,21 @@ async fn a_tenant_cannot_write_or_point_at_another_tenants_rows() {
     let (own, bot) = (f.tenant, f.bot);
     for (statement, code) in [
         // Another tenant's row, by its policy.
-        (format!("INSERT INTO bots (tenant_id, id, name, max_output_tokens)
-                  VALUES ('{own}', gen_random_uuid(), 'x', 1)"), "42501"),
+        (
+            format!(
+                "INSERT INTO bots (tenant_id, id, name, max_output_tokens)
+                  VALUES ('{own}', gen_random_uuid(), 'x', 1)"
+            ),
+            "42501",
+        ),
         // One's own row that points at another's bot, by the composite key.
-        (format!("INSERT INTO sessions (tenant_id, id, bot_id)
-                  VALUES ('{other}', gen_random_uuid(), '{bot}')"), "23503"),
+        (
+            format!(
+                "INSERT INTO sessions (tenant_id, id, bot_id)
+                  VALUES ('{other}', gen_random_uuid(), '{bot}')"
+            ),
+            "23503",
+        ),
         // The log is written by the writer alone.
         (String::from("DELETE FROM messages"), "42501"),
     ] {
@@ -103,14 +117,20 @@ async fn every_table_with_a_tenant_forces_row_level_security() {
     let open: Vec<String> = open.iter().map(|row| row.get(0)).collect();
     assert_eq!(open, [""; 0]);
     let covered: i64 = owner
-        .query_one("SELECT count(DISTINCT tablename) FROM pg_policies WHERE schemaname = 'public'", &[])
+        .query_one(
+            "SELECT count(DISTINCT tablename) FROM pg_policies WHERE schemaname = 'public'",
+            &[],
+        )
         .await
         .unwrap()
         .get(0);
     assert_eq!(usize::try_from(covered).unwrap(), TENANT_TABLES.len());
     // Month partitions exist, so the query above has looked at some.
     let months: i64 = owner
-        .query_one("SELECT count(*) FROM pg_inherits WHERE inhparent = 'messages'::regclass", &[])
+        .query_one(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'messages'::regclass",
+            &[],
+        )
         .await
         .unwrap()
         .get(0);

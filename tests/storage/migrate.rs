@@ -1,6 +1,6 @@
 //! Migrations: there and back, once, and only the files that are meant.
 
-use hubbub::storage::migrations::{self, EXPECTED_VERSION, MIGRATIONS, MigrationError, Migration};
+use hubbub::storage::migrations::{self, EXPECTED_VERSION, MIGRATIONS, Migration, MigrationError};
 use hubbub::storage::{Storage, StorageError};
 
 use crate::postgres;
@@ -16,9 +16,21 @@ async fn up_down_up_leaves_the_same_schema() {
     assert_eq!(migrations::down(config, url, 1).await.unwrap(), [4]);
     assert_eq!(migrations::down(config, url, 100).await.unwrap(), [3, 2, 1]);
     let bare = database.dump_schema();
-    assert!(!bare.contains("messages") && !bare.contains("FUNCTION"), "{bare}");
-    assert!(migrations::status(config, url).await.unwrap().iter().all(|m| m.applied_at.is_none()));
-    assert_eq!(migrations::up(config, url).await.unwrap().len(), MIGRATIONS.len());
+    assert!(
+        !bare.contains("public.messages") && !bare.contains("CREATE FUNCTION"),
+        "{bare}"
+    );
+    assert!(
+        migrations::status(config, url)
+            .await
+            .unwrap()
+            .iter()
+            .all(|m| m.applied_at.is_none())
+    );
+    assert_eq!(
+        migrations::up(config, url).await.unwrap().len(),
+        MIGRATIONS.len()
+    );
     assert_eq!(database.dump_schema(), first);
 }
 
@@ -27,15 +39,26 @@ async fn an_edited_or_unknown_migration_is_refused() {
     let database = postgres::database().await;
     let (config, url) = (&database.config, &database.owner_url);
     let mut edited = MIGRATIONS.to_vec();
-    edited[1] = Migration { up: "SELECT 1", ..edited[1] };
+    edited[1] = Migration {
+        up: "SELECT 1",
+        ..edited[1]
+    };
     let refused = migrations::up_with(config, url, &edited).await.unwrap_err();
     assert!(
-        matches!(refused, StorageError::Migration(MigrationError::Edited { version: 2, .. })),
+        matches!(
+            refused,
+            StorageError::Migration(MigrationError::Edited { version: 2, .. })
+        ),
         "{refused}"
     );
-    let refused = migrations::up_with(config, url, &MIGRATIONS[..3]).await.unwrap_err();
+    let refused = migrations::up_with(config, url, &MIGRATIONS[..3])
+        .await
+        .unwrap_err();
     assert!(
-        matches!(refused, StorageError::Migration(MigrationError::Unknown { version: 4, .. })),
+        matches!(
+            refused,
+            StorageError::Migration(MigrationError::Unknown { version: 4, .. })
+        ),
         "{refused}"
     );
 }
@@ -52,7 +75,10 @@ async fn a_failing_migration_leaves_nothing() {
         down: "",
     });
     let failed = migrations::up_with(config, url, &more).await.unwrap_err();
-    assert!(failed.to_string().contains("migration 5 (broken) failed"), "{failed}");
+    assert!(
+        failed.to_string().contains("migration 5 (broken) failed"),
+        "{failed}"
+    );
     assert!(!database.dump_schema().contains("half"));
     assert_eq!(migrations::up(config, url).await.unwrap(), [0; 0]);
 }
@@ -72,7 +98,9 @@ async fn readiness_tells_the_schema_version() {
     let database = postgres::database().await;
     let storage = database.storage().await;
     assert!(storage.ready().await.unwrap().is_ready());
-    migrations::down(&database.config, &database.owner_url, 1).await.unwrap();
+    migrations::down(&database.config, &database.owner_url, 1)
+        .await
+        .unwrap();
     let readiness = storage.ready().await.unwrap();
     assert_eq!(readiness.schema_version, EXPECTED_VERSION - 1);
     assert!(!readiness.is_ready());

@@ -26,25 +26,54 @@ async fn an_exhausted_pool_is_told_in_time() {
     let storage = Storage::connect(&f.database.config).await.unwrap();
     let held = storage.scope(f.tenant).await.unwrap();
     let start = now();
-    let refused = storage.message_store().find_tenant(f.tenant).await.unwrap_err();
+    let refused = storage
+        .message_store()
+        .find_tenant(f.tenant)
+        .await
+        .unwrap_err();
     assert_eq!(refused, StoreError::Unavailable);
-    assert!(storage.ready().await.is_err_and(|error| error.is_unavailable()));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(
+        storage
+            .ready()
+            .await
+            .is_err_and(|error| error.is_unavailable())
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(storage.status().app.in_use, 1);
     held.commit().await.unwrap();
-    assert!(storage.message_store().find_tenant(f.tenant).await.unwrap().is_some());
+    assert!(
+        storage
+            .message_store()
+            .find_tenant(f.tenant)
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn a_locked_row_is_unavailable_and_not_for_ever() {
     let mut f = Fixture::new().await;
     f.database.config.lock_timeout = Duration::from_millis(200);
-    let store = Storage::connect(&f.database.config).await.unwrap().message_store();
+    let store = Storage::connect(&f.database.config)
+        .await
+        .unwrap()
+        .message_store();
     let session = f.session().await;
     let owner = f.database.owner().await;
-    owner.batch_execute("BEGIN; SELECT FROM sessions FOR UPDATE").await.unwrap();
+    owner
+        .batch_execute("BEGIN; SELECT FROM sessions FOR UPDATE")
+        .await
+        .unwrap();
     let entry = Append::Message(message(f.tenant, session, "x"));
-    assert_eq!(store.append(vec![entry.clone()]).await.unwrap_err(), StoreError::Unavailable);
+    assert_eq!(
+        store.append(vec![entry.clone()]).await.unwrap_err(),
+        StoreError::Unavailable
+    );
     owner.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(stored(&append_one(&store, entry).await).0.seq, Seq(1));
 }
@@ -60,11 +89,16 @@ async fn the_store_recovers_alone_when_the_database_comes_back() {
     append_one(&store, entry.clone()).await.unwrap();
 
     // A second server cannot take the folder while the first one lives.
-    let taken = PrivateCluster::start(PrivateOptions::new(folder.path())).await.unwrap_err();
+    let taken = PrivateCluster::start(PrivateOptions::new(folder.path()))
+        .await
+        .unwrap_err();
     assert!(matches!(taken, PrivateError::InUse(_)), "{taken}");
 
     cluster.stop().await;
-    assert_eq!(store.append(vec![entry.clone()]).await.unwrap_err(), StoreError::Unavailable);
+    assert_eq!(
+        store.append(vec![entry.clone()]).await.unwrap_err(),
+        StoreError::Unavailable
+    );
     assert!(storage.ready().await.is_err());
     let cluster = postgres::start(folder.path()).await;
     let (_, duplicate, _) = stored(&append_one(&store, entry.clone()).await).to_owned();
@@ -72,8 +106,17 @@ async fn the_store_recovers_alone_when_the_database_comes_back() {
 
     // Killed, it is started again by itself.
     let killed = cluster.pid().unwrap();
-    kill_process(Pid::from_raw(i32::try_from(killed).unwrap()).unwrap(), Signal::KILL).unwrap();
+    kill_process(
+        Pid::from_raw(i32::try_from(killed).unwrap()).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
     let start = now();
+    // Connections of before are served to their end, so the new server is waited for.
+    while cluster.pid().is_none_or(|pid| pid == killed) {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let next = Append::Message(message(tenant, session, "after"));
     let answer = loop {
         match store.append(vec![next.clone()]).await {
@@ -85,7 +128,6 @@ async fn the_store_recovers_alone_when_the_database_comes_back() {
     };
     assert_eq!(stored(&answer).0.seq, Seq(2));
     println!("recovered {:?} after kill -9", start.elapsed());
-    assert_ne!(cluster.pid(), Some(killed));
     cluster.stop().await;
 }
 
@@ -95,7 +137,10 @@ async fn a_cluster_left_behind_is_replaced() {
     // A server that is killed: its runtime goes with everything on it, PostgreSQL stays.
     let path = folder.path();
     let left = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let cluster = runtime.block_on(postgres::start(path));
         let pid = cluster.pid().unwrap();
         drop(runtime);
@@ -103,7 +148,10 @@ async fn a_cluster_left_behind_is_replaced() {
     })
     .join()
     .unwrap();
-    assert!(std::path::Path::new(&format!("/proc/{left}")).exists(), "left behind");
+    assert!(
+        std::path::Path::new(&format!("/proc/{left}")).exists(),
+        "left behind"
+    );
     let cluster = postgres::start(folder.path()).await;
     assert_ne!(cluster.pid(), Some(left));
     let storage = Storage::connect(&cluster.database_config()).await.unwrap();

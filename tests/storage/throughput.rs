@@ -19,7 +19,9 @@ fn now() -> Instant {
 #[ignore = "a measurement"]
 async fn throughput_of_two_writers() {
     let folder = OwnFolder::new();
-    let cluster = PrivateCluster::start(PrivateOptions::new(folder.path())).await.unwrap();
+    let cluster = PrivateCluster::start(PrivateOptions::new(folder.path()))
+        .await
+        .unwrap();
     let storage = Storage::connect(&cluster.database_config()).await.unwrap();
     let store = storage.message_store();
     let (tenant, bot) = seed(&storage).await;
@@ -46,7 +48,10 @@ async fn throughput_of_two_writers() {
     });
     for writer in writers {
         let (count, slowest, took) = writer.await.unwrap();
-        println!("{count} in {took:?}: {:.0}/s, slowest batch {slowest:?}", count as f64 / took.as_secs_f64());
+        println!(
+            "{count} in {took:?}: {:.0}/s, slowest batch {slowest:?}",
+            count as f64 / took.as_secs_f64()
+        );
     }
     println!("in all {:?}", start.elapsed());
     cluster.stop().await;

@@ -2,6 +2,7 @@
 //! template. Dies with the test process, however that ends.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -51,7 +52,10 @@ async fn create(template: Option<&str>) -> TestDatabase {
     let template = template.unwrap_or("template1");
     // A template may be cloned once at a time.
     let guard = shared.clone.lock().await;
-    owner.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+    owner
+        .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+        .await
+        .unwrap();
     drop(guard);
     TestDatabase {
         config: DatabaseConfig::new(shared.cluster.app_url(&name)),
@@ -80,14 +84,27 @@ impl TestDatabase {
     pub fn dump_schema(&self) -> String {
         let socket_dir = SHARED.get().unwrap().cluster.socket_dir();
         let output = Command::new("pg_dump")
-            .args(["--schema-only", "--username=postgres", "--dbname", &self.name, "--host"])
+            .args([
+                "--schema-only",
+                "--username=postgres",
+                "--dbname",
+                &self.name,
+                "--host",
+            ])
             .arg(socket_dir)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let dump = String::from_utf8(output.stdout).unwrap();
         // Newer versions write a random key into each dump.
-        dump.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+        dump.lines()
+            .filter(|line| !line.contains("restrict "))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -135,20 +152,31 @@ fn shared() -> &'static Shared {
         let (sender, receiver) = std::sync::mpsc::channel();
         // A runtime that outlives every test's own: it watches the cluster.
         std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let cluster = start(folder).await;
                 let owner = connect(&cluster.superuser_url("postgres")).await;
-                owner.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
+                owner
+                    .batch_execute(&format!("CREATE DATABASE {TEMPLATE}"))
+                    .await
+                    .unwrap();
                 let url = cluster.superuser_url(TEMPLATE);
-                migrations::up(&cluster.database_config(), &url).await.unwrap();
+                migrations::up(&cluster.database_config(), &url)
+                    .await
+                    .unwrap();
                 sender.send(cluster).unwrap();
                 std::future::pending::<()>().await;
             });
         });
         let cluster = receiver.recv().unwrap();
-        Shared { cluster, clone: tokio::sync::Mutex::new(()), _watchdog: watchdog }
+        Shared {
+            cluster,
+            clone: tokio::sync::Mutex::new(()),
+            _watchdog: watchdog,
+        }
     })
 }
 

@@ -32,10 +32,14 @@ impl Binaries {
 }
 
 fn versioned() -> impl Iterator<Item = (u32, PathBuf)> {
-    std::fs::read_dir(VERSIONED).into_iter().flatten().flatten().filter_map(|entry| {
-        let version = entry.file_name().to_str()?.parse().ok()?;
-        usable(&entry.path().join("bin")).map(|folder| (version, folder))
-    })
+    std::fs::read_dir(VERSIONED)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            usable(&entry.path().join("bin")).map(|folder| (version, folder))
+        })
 }
 
 fn on_path() -> impl Iterator<Item = (u32, PathBuf)> {
@@ -61,14 +65,22 @@ fn usable(folder: &Path) -> Option<PathBuf> {
 
 /// Asks the program, because a folder on the PATH does not tell its version.
 fn version_of(folder: &Path) -> Option<u32> {
-    let output = std::process::Command::new(folder.join("postgres")).arg("--version").output().ok()?;
+    let output = std::process::Command::new(folder.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn parse_version(text: &str) -> Option<u32> {
     // postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
     let number = text.split_whitespace().nth(2)?;
-    number.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+    number
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -77,7 +89,10 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_what_the_program_says() {
-        assert_eq!(parse_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0)\n"), Some(15));
+        assert_eq!(
+            parse_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0)\n"),
+            Some(15)
+        );
         assert_eq!(parse_version("postgres (PostgreSQL) 19beta2"), Some(19));
         assert_eq!(parse_version("postgres"), None);
     }

@@ -78,7 +78,14 @@ impl Cluster {
         leftovers::clear(&data).await?;
         let socket_dir = socket_dir(&home)?;
         user.own(&socket_dir, 0o700)?;
-        Ok(Self { binaries, user, home, data, socket_dir, settings })
+        Ok(Self {
+            binaries,
+            user,
+            home,
+            data,
+            socket_dir,
+            settings,
+        })
     }
 
     pub fn socket_dir(&self) -> &Path {
@@ -97,16 +104,26 @@ impl Cluster {
     /// when nobody needs it any more.
     pub fn spawn(&self) -> Result<Child, PrivateError> {
         let log_path = self.log_path();
-        let folder = |source| PrivateError::Folder { path: log_path.clone(), source };
+        let folder = |source| PrivateError::Folder {
+            path: log_path.clone(),
+            source,
+        };
         // One earlier log is kept; both are short, as only warnings are written.
         if log_path.exists() {
             std::fs::rename(&log_path, self.home.join("server.log.1")).map_err(folder)?;
         }
         let log = File::create(&log_path).map_err(folder)?;
         let mut command = Command::new(self.binaries.program("postgres"));
-        command.arg("-D").arg(&self.data).arg("-k").arg(&self.socket_dir);
+        command
+            .arg("-D")
+            .arg(&self.data)
+            .arg("-k")
+            .arg(&self.socket_dir);
         let own = SETTINGS.iter().copied();
-        let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let given = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in own.chain(given) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
@@ -136,7 +153,10 @@ impl Cluster {
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
                 let last: Vec<&str> = last.into_iter().rev().collect();
                 let output = format!("{status}: {}", last.join("; "));
-                return Err(PrivateError::Program { program: "postgres", output });
+                return Err(PrivateError::Program {
+                    program: "postgres",
+                    output,
+                });
             }
             let asked = timeout(Duration::from_secs(2), self.execute("SELECT 1")).await;
             if matches!(asked, Ok(Ok(()))) {
@@ -164,7 +184,10 @@ impl Cluster {
 
     async fn execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&self.socket_dir).user(SUPERUSER).dbname("postgres");
+        config
+            .host_path(&self.socket_dir)
+            .user(SUPERUSER)
+            .dbname("postgres");
         let (client, connection) = config.connect(NoTls).await?;
         // Ends when the client is dropped, three lines below.
         let task = tokio::spawn(connection);
@@ -231,7 +254,10 @@ impl Cluster {
     /// Fast shutdown; immediate when that takes too long, which only means recovery at the next start.
     pub async fn end(&self, child: &mut Child) {
         for signal in [Signal::INT, Signal::QUIT, Signal::KILL] {
-            let Some(pid) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) else {
+            let Some(pid) = child
+                .id()
+                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+            else {
                 return;
             };
             if let Err(error) = kill_process(pid, signal) {
@@ -250,11 +276,18 @@ impl Cluster {
 pub(super) fn url(socket_dir: &Path, user: &str, database: &str) -> DatabaseUrl {
     let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
     let folder = quote(&socket_dir.to_string_lossy());
-    DatabaseUrl::new(format!("host='{folder}' user='{user}' dbname='{}'", quote(database)))
+    DatabaseUrl::new(format!(
+        "host='{folder}' user='{user}' dbname='{}'",
+        quote(database)
+    ))
 }
 
 fn existing_version(data: &Path) -> Option<u32> {
-    std::fs::read_to_string(data.join("PG_VERSION")).ok()?.trim().parse().ok()
+    std::fs::read_to_string(data.join("PG_VERSION"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Makes the data folder beside its place and moves it there whole: one that was interrupted is never
@@ -266,26 +299,42 @@ async fn make_data(
     data: &Path,
 ) -> Result<(), PrivateError> {
     let unfinished = home.join("data.new");
-    let folder = |source| PrivateError::Folder { path: unfinished.clone(), source };
+    let folder = |source| PrivateError::Folder {
+        path: unfinished.clone(),
+        source,
+    };
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).map_err(folder)?;
     }
     let mut command = Command::new(binaries.program("initdb"));
     command
-        .args(["--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale"])
+        .args([
+            "--username",
+            SUPERUSER,
+            "--auth",
+            "trust",
+            "--encoding",
+            "UTF8",
+            "--no-locale",
+        ])
         .arg("--pgdata")
         .arg(&unfinished)
         .current_dir(home)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     user.apply(&mut command);
-    let failed = |output: String| PrivateError::Program { program: "initdb", output };
+    let failed = |output: String| PrivateError::Program {
+        program: "initdb",
+        output,
+    };
     let output = timeout(START_DEADLINE, command.output())
         .await
         .map_err(|_| failed(format!("not done within {START_DEADLINE:?}")))?
         .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ));
     }
     std::fs::rename(&unfinished, data).map_err(folder)
 }
@@ -300,7 +349,9 @@ fn socket_dir(home: &Path) -> Result<PathBuf, PrivateError> {
     };
     let made = std::fs::create_dir(&path);
     match made {
-        Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists && path.starts_with(home) => {
+        Err(source)
+            if source.kind() == std::io::ErrorKind::AlreadyExists && path.starts_with(home) =>
+        {
             Ok(path)
         }
         Err(source) => Err(PrivateError::Folder { path, source }),

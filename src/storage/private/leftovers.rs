@@ -25,7 +25,10 @@ pub(super) async fn clear(data: &Path) -> Result<(), PrivateError> {
             // PostgreSQL would trust the file if its number had gone to another process since.
             return match std::fs::remove_file(&pid_file) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    Err(PrivateError::Folder { path: pid_file, source })
+                    Err(PrivateError::Folder {
+                        path: pid_file,
+                        source,
+                    })
                 }
                 _ => Ok(()),
             };
@@ -38,7 +41,10 @@ pub(super) async fn clear(data: &Path) -> Result<(), PrivateError> {
         };
         if due > sent {
             sent = due;
-            tracing::warn!(processes = running.len(), "ending a PostgreSQL that was left behind");
+            tracing::warn!(
+                processes = running.len(),
+                "ending a PostgreSQL that was left behind"
+            );
             signal_all(&running, &pid_file, due);
         }
         sleep(POLL).await;

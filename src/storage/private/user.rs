@@ -18,7 +18,9 @@ impl ServerUser {
             return Ok(Self(None));
         }
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        find_in(&passwd).map(|ids| Self(Some(ids))).ok_or(PrivateError::NoUser)
+        find_in(&passwd)
+            .map(|ids| Self(Some(ids)))
+            .ok_or(PrivateError::NoUser)
     }
 
     /// Makes a command run as this user.
@@ -30,7 +32,10 @@ impl ServerUser {
 
     /// Gives a file or folder to this user, closed to everybody else.
     pub fn own(self, path: &Path, mode: u32) -> Result<(), PrivateError> {
-        let folder = |source| PrivateError::Folder { path: path.to_path_buf(), source };
+        let folder = |source| PrivateError::Folder {
+            path: path.to_path_buf(),
+            source,
+        };
         if let Some((uid, gid)) = self.0 {
             chown(path, Some(uid), Some(gid)).map_err(folder)?;
         }
@@ -39,10 +44,14 @@ impl ServerUser {
 
     /// Whether this user can get to `path`: every folder above it must let them through.
     pub fn check_reach(self, path: &Path) -> Result<(), PrivateError> {
-        let Some((uid, gid)) = self.0 else { return Ok(()) };
+        let Some((uid, gid)) = self.0 else {
+            return Ok(());
+        };
         for folder in path.ancestors().skip(1) {
-            let meta = std::fs::metadata(folder)
-                .map_err(|source| PrivateError::Folder { path: folder.to_path_buf(), source })?;
+            let meta = std::fs::metadata(folder).map_err(|source| PrivateError::Folder {
+                path: folder.to_path_buf(),
+                source,
+            })?;
             let needed = if meta.uid() == uid {
                 0o100
             } else if meta.gid() == gid {
@@ -73,9 +82,13 @@ mod tests {
 
     #[test]
     fn the_user_is_read_from_passwd() {
-        let passwd = "root:x:0:0::/root:/bin/sh\npostgres:x:101:104:PG:/var/lib/postgresql:/bin/sh\n";
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\npostgres:x:101:104:PG:/var/lib/postgresql:/bin/sh\n";
         assert_eq!(find_in(passwd), Some((101, 104)));
-        assert_eq!(find_in("root:x:0:0::/root:/bin/sh\npostgresql:x:1:1::/:/bin/sh"), None);
+        assert_eq!(
+            find_in("root:x:0:0::/root:/bin/sh\npostgresql:x:1:1::/:/bin/sh"),
+            None
+        );
         assert_eq!(find_in("postgres:x:0:0::/:/bin/sh"), None);
     }
 }

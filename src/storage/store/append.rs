@@ -5,17 +5,16 @@ use std::collections::HashSet;
 
 use deadpool_postgres::Pool;
 use futures_util::future;
-use hubbub_actors::ports::{Append, AppendRefusal, Appended, ReplyEnd};
+use hubbub_actors::ports::{Append, AppendRefusal, Appended};
 use hubbub_protocol::{NodeId, SessionId, TenantId, Timestamp};
-use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::plan::{self, EndRow, Known, KnownReply, MessageRow, Outcome, Plan, Snapshot, Stored};
+use super::plan::{self, Known, KnownReply, Outcome, Plan, Snapshot, Stored};
+use super::write::write;
 use crate::storage::StorageError;
-use crate::storage::error::{Fields, bigint};
-use crate::storage::messages::role_number;
+use crate::storage::error::Fields;
 use crate::storage::scope::Transaction;
 
 // Ordered, or two batches that share two sessions deadlock. NO KEY, or it would wait for the foreign
@@ -40,29 +39,6 @@ const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.n
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) \
     JOIN replies r ON r.tenant_id = k.tenant_id AND r.id = k.id \
     ORDER BY r.id FOR NO KEY UPDATE OF r";
-// The clock once for all rows and after the locks, so times never run against the numbers.
-const INSERT_MESSAGES: &str = "INSERT INTO messages (tenant_id, session_id, seq, client_id, role, \
-    author, body, body_sha256, metadata, reply_id, model, input_tokens, output_tokens, latency_ms, \
-    created_at) \
-    SELECT t.*, clock.now FROM (SELECT clock_timestamp() AS now) AS clock CROSS JOIN \
-    unnest($1::uuid[], $2::uuid[], $3::int8[], $4::uuid[], $5::int2[], $6::text[], $7::text[], \
-    $8::bytea[], $9::jsonb[], $10::uuid[], $11::text[], $12::int8[], $13::int8[], $14::int8[]) AS t \
-    RETURNING created_at";
-const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to_seq, state, \
-    node_id, fence) SELECT tenant_id, id, session_id, to_seq, 'pending', node_id, fence \
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[], $5::uuid[], $6::int8[]) \
-    AS t (tenant_id, id, session_id, to_seq, node_id, fence) RETURNING id";
-const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, model = t.model, \
-    input_tokens = t.input_tokens, output_tokens = t.output_tokens, error_code = t.error_code, \
-    error_message = t.error_message, first_token_ms = t.first_token_ms, \
-    latency_ms = t.latency_ms, ended_at = clock_timestamp() \
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[], $5::text[], $6::text[], \
-    $7::text[], $8::int8[], $9::int8[], $10::text[], $11::text[], $12::int8[], $13::int8[]) \
-    AS t (tenant_id, id, node_id, fence, state, body, model, input_tokens, output_tokens, \
-    error_code, error_message, first_token_ms, latency_ms) \
-    WHERE r.tenant_id = t.tenant_id AND r.id = t.id AND r.state = 'pending' \
-    AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
-
 /// Commits a batch; see [`hubbub_actors::ports::MessageStore::append`].
 pub(super) async fn append(
     pool: &Pool,
@@ -202,171 +178,6 @@ fn snapshot(
     Ok(snapshot)
 }
 
-/// Writes the plan; answers the messages' time.
-async fn write(transaction: &Transaction, plan: &Plan) -> Result<Option<Timestamp>, StorageError> {
-    let asked: Vec<&MessageRow> = plan
-        .messages
-        .iter()
-        .filter(|row| row.asks.is_some())
-        .collect();
-    let (at, asked, ended) = future::join3(
-        insert_messages(transaction, &plan.messages),
-        insert_replies(transaction, &asked),
-        end_replies(transaction, &plan.ends),
-    )
-    .await;
-    // Once one statement failed the others do too, and only say that one did.
-    let cause = |error: &StorageError| !error.is_consequence();
-    if at.as_ref().is_err_and(cause) {
-        at
-    } else if asked.as_ref().is_err_and(cause) {
-        asked.and(at)
-    } else {
-        ended.and(asked).and(at)
-    }
-}
-
-async fn insert_messages(
-    transaction: &Transaction,
-    rows: &[MessageRow],
-) -> Result<Option<Timestamp>, StorageError> {
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let statement = transaction.prepare(INSERT_MESSAGES).await?;
-    let tenants: Vec<Uuid> = rows.iter().map(|row| row.key.0.0).collect();
-    let sessions: Vec<Uuid> = rows.iter().map(|row| row.key.1.0).collect();
-    let seqs: Vec<i64> = rows.iter().map(|row| bigint(row.seq)).collect();
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
-    let roles: Vec<i16> = rows.iter().map(|row| role_number(row.role)).collect();
-    let authors: Vec<&str> = rows.iter().map(|row| row.author.as_str()).collect();
-    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-    let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
-    let metadata: Vec<Option<Value>> = rows
-        .iter()
-        .map(|row| row.metadata.clone().map(Value::Object))
-        .collect();
-    let replies: Vec<Option<Uuid>> = rows.iter().map(|row| row.reply.map(|id| id.0)).collect();
-    let models: Vec<Option<&str>> = rows.iter().map(|row| row.model.as_deref()).collect();
-    let inputs: Vec<Option<i64>> = rows
-        .iter()
-        .map(|row| row.usage.map(|usage| bigint(usage.input_tokens)))
-        .collect();
-    let outputs: Vec<Option<i64>> = rows
-        .iter()
-        .map(|row| row.usage.map(|usage| bigint(usage.output_tokens)))
-        .collect();
-    let latencies: Vec<Option<i64>> = rows.iter().map(|row| row.latency_ms.map(bigint)).collect();
-    let params: [&(dyn ToSql + Sync); 14] = [
-        &tenants, &sessions, &seqs, &ids, &roles, &authors, &texts, &digests, &metadata, &replies,
-        &models, &inputs, &outputs, &latencies,
-    ];
-    let inserted = transaction.run(&statement, &params).await?;
-    check("messages insert", inserted.len(), rows.len())?;
-    let Some(first) = inserted.first() else {
-        return Ok(None);
-    };
-    let at: jiff::Timestamp = Fields {
-        table: "messages",
-        row: first,
-    }
-    .get("created_at")?;
-    Ok(Some(at.into()))
-}
-
-async fn insert_replies(
-    transaction: &Transaction,
-    rows: &[&MessageRow],
-) -> Result<(), StorageError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let statement = transaction.prepare(INSERT_REPLIES).await?;
-    let mut columns = (
-        Vec::new(),
-        Vec::new(),
-        Vec::new(),
-        Vec::new(),
-        Vec::new(),
-        Vec::new(),
-    );
-    for row in rows {
-        let Some((reply, node, fence)) = row.asks else {
-            continue;
-        };
-        columns.0.push(row.key.0.0);
-        columns.1.push(reply.0);
-        columns.2.push(row.key.1.0);
-        columns.3.push(bigint(row.seq));
-        columns.4.push(node.0);
-        columns.5.push(bigint(fence));
-    }
-    let params: [&(dyn ToSql + Sync); 6] = [
-        &columns.0, &columns.1, &columns.2, &columns.3, &columns.4, &columns.5,
-    ];
-    let inserted = transaction.run(&statement, &params).await?;
-    check("replies insert", inserted.len(), rows.len())
-}
-
-async fn end_replies(transaction: &Transaction, rows: &[EndRow]) -> Result<(), StorageError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let statement = transaction.prepare(END_REPLIES).await?;
-    let tenants: Vec<Uuid> = rows.iter().map(|row| row.end.tenant.0).collect();
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.end.reply.0).collect();
-    let nodes: Vec<Uuid> = rows.iter().map(|row| row.end.node.0).collect();
-    let fences: Vec<i64> = rows.iter().map(|row| bigint(row.end.fence)).collect();
-    let states: Vec<&str> = rows.iter().map(|row| row.state).collect();
-    // A completed reply's text is its message; only what ended otherwise is kept here.
-    let texts: Vec<&str> = rows
-        .iter()
-        .map(|row| {
-            if row.end.end == ReplyEnd::Completed {
-                ""
-            } else {
-                row.end.text.as_str()
-            }
-        })
-        .collect();
-    let models: Vec<Option<&str>> = rows.iter().map(|row| row.end.model.as_deref()).collect();
-    let inputs: Vec<Option<i64>> = rows
-        .iter()
-        .map(|row| row.end.usage.map(|usage| bigint(usage.input_tokens)))
-        .collect();
-    let outputs: Vec<Option<i64>> = rows
-        .iter()
-        .map(|row| row.end.usage.map(|usage| bigint(usage.output_tokens)))
-        .collect();
-    let errors = rows.iter().map(|row| match &row.end.end {
-        ReplyEnd::Failed(code, message) => (Some(code.as_str()), Some(message.as_str())),
-        ReplyEnd::Completed | ReplyEnd::Cancelled => (None, None),
-    });
-    let (codes, reasons): (Vec<Option<&str>>, Vec<Option<&str>>) = errors.unzip();
-    let firsts: Vec<Option<i64>> = rows
-        .iter()
-        .map(|row| row.end.first_token_ms.map(bigint))
-        .collect();
-    let latencies: Vec<i64> = rows.iter().map(|row| bigint(row.end.latency_ms)).collect();
-    let params: [&(dyn ToSql + Sync); 13] = [
-        &tenants, &ids, &nodes, &fences, &states, &texts, &models, &inputs, &outputs, &codes,
-        &reasons, &firsts, &latencies,
-    ];
-    let ended = transaction.run(&statement, &params).await?;
-    check("replies end", ended.len(), rows.len())
-}
-
-fn check(statement: &'static str, changed: usize, expected: usize) -> Result<(), StorageError> {
-    if changed == expected {
-        return Ok(());
-    }
-    Err(StorageError::Rows {
-        statement,
-        changed,
-        expected,
-    })
-}
-
 fn answers(
     plan: Plan,
     at: Option<Timestamp>,
@@ -386,7 +197,7 @@ fn answers(
                 Outcome::Refused(refusal) => Err(refusal),
                 Outcome::Ended => Ok(Appended::ReplyEnded),
                 Outcome::Duplicate { message, reply } => Ok(Appended::Message {
-                    message,
+                    message: *message,
                     duplicate: true,
                     reply,
                 }),

@@ -100,7 +100,7 @@ pub(super) enum Outcome {
         duplicate: bool,
     },
     Duplicate {
-        message: StoredMessage,
+        message: Box<StoredMessage>,
         reply: Option<ReplyId>,
     },
     Ended,
@@ -198,10 +198,10 @@ impl Planner {
             Known::Stored(stored)
                 if stored.digest == digest.as_slice() && stored.message.reply == answers =>
             {
-                let message = StoredMessage {
+                let message = Box::new(StoredMessage {
                     text,
                     ..stored.message.clone()
-                };
+                });
                 Ok(Outcome::Duplicate {
                     message,
                     reply: stored.asked,
