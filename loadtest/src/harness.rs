@@ -10,6 +10,7 @@ pub mod idle;
 pub mod process;
 pub mod raw;
 pub mod report;
+pub mod run;
 pub mod slow;
 pub mod stats;
 pub mod target;

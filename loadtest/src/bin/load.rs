@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hubbub_loadtest::harness::target::{Target, TargetArguments, say};
-use hubbub_loadtest::harness::{chats, fanout, idle, report, slow};
+use hubbub_loadtest::harness::{chats, fanout, idle, report, run, slow};
 use tokio_util::sync::CancellationToken;
 
 /// Puts load on a Hubbub server and checks what it promised.
@@ -28,6 +28,8 @@ enum Scenario {
     Idle(idle::Idle),
     /// Devices that do not read, beside devices that do.
     SlowDevice(slow::SlowDevice),
+    /// Starts the servers itself and runs all scenarios against them.
+    Run(run::Run),
 }
 
 // One thread: the harness shares the machine with the server it measures.
@@ -48,6 +50,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Scenario::Fanout(options) => vec![fanout::run(&target()?, options, &stop).await?],
         Scenario::Idle(options) => vec![idle::run(&target()?, options, &stop).await?],
         Scenario::SlowDevice(options) => vec![slow::run(&target()?, options, &stop).await?],
+        Scenario::Run(options) => run::run(options, &stop).await?,
     };
     listening.abort();
     let mut out = std::io::stdout();

@@ -142,11 +142,11 @@ fn masked_text(payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()) {
         Ok(short @ 0..=125) => frame.push(0x80 | short.to_be_bytes()[1]),
         Ok(long) => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7E);
             frame.extend_from_slice(&long.to_be_bytes());
         }
         Err(_) => {
-            frame.push(0x80 | 127);
+            frame.push(0x80 | 0x7F);
             frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }

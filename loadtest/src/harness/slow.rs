@@ -17,7 +17,7 @@ use super::fanout::{self, Deliveries, Plan};
 use super::process;
 use super::raw::{Drained, RawDevice};
 use super::report::{Report, Violations};
-use super::stats::{Latencies, median, number, ratio};
+use super::stats::{median, number, ratio};
 use super::target::{Target, say};
 use super::wire::{self, Wire};
 
@@ -109,7 +109,7 @@ pub async fn run(
     // The first seconds warm caches and connections up and belong to no phase.
     phase(Duration::from_secs(2), stop).await;
     for _ in 0..2 {
-        without.push(measured(&deliveries, options, stop).await.0);
+        without.push(measured(&deliveries, options, stop).await);
         if stop.is_cancelled() {
             break;
         }
@@ -118,7 +118,7 @@ pub async fn run(
         for (index, session) in (0_u32..).zip(&victims) {
             watching.spawn(suffer(target.clone(), options.clone(), *session, index));
         }
-        with.push(measured(&deliveries, options, stop).await.0);
+        with.push(measured(&deliveries, options, stop).await);
         while let Some(fate) = watching.join_next().await {
             match fate.context("a slow device died")? {
                 Ok(fate) => fates.push(fate),
@@ -154,12 +154,18 @@ async fn phase(length: Duration, stop: &CancellationToken) {
     }
 }
 
-/// One phase: p99 and p50 of delivery, in milliseconds.
+/// What the devices that read saw in one phase, in milliseconds.
+struct Phase {
+    p50: f64,
+    p99: f64,
+}
+
+/// Waits for one phase to pass.
 async fn measured(
     deliveries: &Deliveries,
     options: &SlowDevice,
     stop: &CancellationToken,
-) -> ((f64, f64), Latencies) {
+) -> Phase {
     drop(deliveries.take_latencies());
     phase(Duration::from_secs(options.seconds), stop).await;
     let latencies = deliveries.take_latencies();
@@ -167,7 +173,7 @@ async fn measured(
     say(&format!(
         "slow-device: a phase ended, p50 {p50:.2} ms, p99 {p99:.2} ms"
     ));
-    ((p99, p50), latencies)
+    Phase { p50, p99 }
 }
 
 /// Watches the server's memory while slow devices are there.
@@ -222,7 +228,7 @@ async fn suffer(
 ) -> anyhow::Result<Fate> {
     let mut device = RawDevice::join(&target, session).await?;
     let joined_at = Instant::now();
-    let (port, sips) = (device.port(), index % SIPS_EVERY == 0);
+    let (port, sips) = (device.port(), index.is_multiple_of(SIPS_EVERY));
     let mut looking = interval(LOOK_EVERY);
     looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks: u32 = 0;
@@ -301,13 +307,13 @@ async fn resume(target: &Target, options: &SlowDevice, fate: &Fate, violations: 
 fn fill(
     report: &mut Report,
     options: &SlowDevice,
-    (without, with): (&[(f64, f64)], &[(f64, f64)]),
+    (without, with): (&[Phase], &[Phase]),
     fates: &[Fate],
     growth: &[f64],
     deliveries: &Deliveries,
 ) {
-    let p99 = |phases: &[(f64, f64)]| median(&phases.iter().map(|p| p.0).collect::<Vec<_>>());
-    let p50 = |phases: &[(f64, f64)]| median(&phases.iter().map(|p| p.1).collect::<Vec<_>>());
+    let p99 = |phases: &[Phase]| median(&phases.iter().map(|p| p.p99).collect::<Vec<_>>());
+    let p50 = |phases: &[Phase]| median(&phases.iter().map(|p| p.p50).collect::<Vec<_>>());
     report.push("delivery p50 without slow devices", p50(without), "ms");
     report.push("delivery p50 with slow devices", p50(with), "ms");
     report.push("delivery p99 without slow devices", p99(without), "ms");

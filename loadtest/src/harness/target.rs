@@ -105,7 +105,7 @@ impl Target {
             .unwrap_or_default()
     }
 
-    /// Where WebSockets connect.
+    /// Where sockets connect.
     pub fn socket_url(&self) -> String {
         format!("ws://{}/v1/connect", self.authority)
     }

@@ -13,7 +13,7 @@ const WIDE_TOKEN_EVERY: u32 = 16;
 pub fn answer_token(question: &str, index: u32) -> String {
     match index {
         0 => format!("a{:08x}", fnv1a(question)),
-        _ if index % WIDE_TOKEN_EVERY == 0 => format!(" t{index}é😀"),
+        _ if index.is_multiple_of(WIDE_TOKEN_EVERY) => format!(" t{index}é😀"),
         _ => format!(" t{index}"),
     }
 }

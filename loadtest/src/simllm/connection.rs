@@ -17,11 +17,11 @@ use super::http::{self, Request};
 use super::{Outcome, Shared, answer};
 
 /// Longest wait for the next request on a kept connection.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// A request that hangs is held at most this long.
-const LONGEST_HANG: Duration = Duration::from_secs(600);
+const LONGEST_HANG: Duration = Duration::from_mins(10);
 /// A client that takes nothing for this long is given up.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+const WRITE_DEADLINE: Duration = Duration::from_mins(1);
 /// Most bytes a client may send ahead of its answer before the connection is cut.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Most tokens a request may ask for.
@@ -356,7 +356,7 @@ impl Answer {
         Self {
             id,
             model,
-            question: last.map(|turn| turn.text()).unwrap_or_default(),
+            question: last.map(Turn::text).unwrap_or_default(),
             stream: completion.stream,
             include_usage: completion.stream_options.include_usage,
             keep_alive,
