@@ -204,11 +204,15 @@ impl DatabaseConfig {
                 |path| path.display().to_string(),
             ),
         };
-        if config.migration_url.is_some() && config.url.is_none() {
+        config.check(from);
+        config
+    }
+
+    fn check(&self, from: &mut Reader) {
+        if self.migration_url.is_some() && self.url.is_none() {
             let message = "is set, but database.url is not";
             from.refuse("database", "migration_url", message, "both, or neither");
         }
-        config
     }
 }
 

@@ -176,9 +176,7 @@ fn flatten(prefix: &str, table: Table, into: &mut BTreeMap<String, (Given, Sourc
         };
         match value {
             Value::Table(inner) => flatten(&key, inner, into),
-            Value::Array(items)
-                if !items.is_empty() && items.iter().all(|item| item.is_table()) =>
-            {
+            Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_table) => {
                 for (index, item) in items.into_iter().enumerate() {
                     if let Value::Table(inner) = item {
                         flatten(&format!("{key}.{index}"), inner, into);

@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A program that ran so long was healthy: the next pause is the first again.
-const HEALTHY: Duration = Duration::from_secs(60);
+const HEALTHY: Duration = Duration::from_mins(1);
 
 /// Longest path of a socket, in bytes: the kernel's 108 with its terminator, and some air.
 const SOCKET_PATH_BYTES: usize = 100;
@@ -84,7 +84,7 @@ impl LocalModel {
             api_key: None,
             slots: self.slots,
             context_tokens: CONTEXT_TOKENS,
-            first_token_timeout: Duration::from_secs(60),
+            first_token_timeout: Duration::from_mins(1),
             token_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(2),
         }

@@ -45,12 +45,11 @@ impl SseParser {
         while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             let (line, end) = rest.split_at(at);
             rest = match end {
-                [b'\r', b'\n', after @ ..] => after,
                 [b'\r'] => {
                     self.after_cr = true;
                     &[]
                 }
-                [_, after @ ..] => after,
+                [b'\r', b'\n', after @ ..] | [_, after @ ..] => after,
                 [] => &[],
             };
             if self.line.is_empty() {

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-/// Ticks a second in `/proc/self/stat`: USER_HZ, 100 in the kernel's interface on every architecture
+/// Ticks a second in `/proc/self/stat`: `USER_HZ`, 100 in the kernel's interface on every architecture
 /// we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 

@@ -16,7 +16,7 @@ use crate::telemetry::logs::truncated;
 const PROGRAM: &str = "hubbub-model";
 
 /// Longest time from its start to its first line: it reads and checks its weights.
-const START_WAIT: Duration = Duration::from_secs(120);
+const START_WAIT: Duration = Duration::from_mins(2);
 
 /// Longest time from being asked to end to its end.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(super) enum Ended {
 /// What is run.
 #[derive(Debug)]
 pub(super) struct Program {
-    program: PathBuf,
+    executable: PathBuf,
     file: PathBuf,
     workers: u32,
 }
@@ -74,7 +74,7 @@ impl Program {
             format!("the embedded model's weights (.gguf) are missing: looked for in {place}")
         })?;
         Ok(Self {
-            program,
+            executable: program,
             file,
             workers: config.workers,
         })
@@ -131,7 +131,7 @@ impl Program {
     }
 
     fn spawn(&self, socket: &Path) -> std::io::Result<Child> {
-        Command::new(&self.program)
+        Command::new(&self.executable)
             .arg("serve")
             .arg("--model")
             .arg(&self.file)

@@ -22,7 +22,7 @@ const REFUSAL_BYTES: usize = 512;
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 
 /// An upstream that asks for a longer pause is as good as down.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// One attempt, driven by whoever polls its stream.
 pub(super) struct Attempt {
@@ -85,7 +85,10 @@ impl Attempt {
                     Err(error) => self.events.push_back(Err(error)),
                 },
                 Phase::Streaming(mut body) => {
-                    let chunk = self.until_deadline(body.next()).await;
+                    let chunk = match self.until_deadline(body.next()).await {
+                        Some(chunk) => chunk.map(|chunk| chunk.map_err(|error| broken(&error))),
+                        None => Some(Err(UpstreamError::TimedOut)),
+                    };
                     self.take(chunk);
                     let over = matches!(
                         self.events.back(),
@@ -122,12 +125,12 @@ impl Attempt {
         accepted(response).await
     }
 
-    fn take(&mut self, chunk: Option<Option<reqwest::Result<Bytes>>>) {
+    /// `None` is the end of the body.
+    fn take(&mut self, chunk: Option<Result<Bytes, UpstreamError>>) {
         let (failure, bytes) = match chunk {
-            Some(Some(Ok(bytes))) => (None, Some(bytes)),
-            Some(Some(Err(error))) => (Some(broken(&error)), None),
-            Some(None) => (Some(UpstreamError::Garbage), None),
-            None => (Some(UpstreamError::TimedOut), None),
+            Some(Ok(bytes)) => (None, Some(bytes)),
+            Some(Err(error)) => (Some(error), None),
+            None => (Some(UpstreamError::Garbage), None),
         };
         if let Some(bytes) = bytes {
             let had_event = self.decoder.feed(&bytes, &mut self.events);
