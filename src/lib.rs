@@ -1,7 +1,12 @@
 //! The world around Hubbub's behaviour: HTTP, sockets, PostgreSQL, LLM upstreams, configuration.
-//! `main.rs` composes these modules and decides nothing.
+//! `app` composes these modules and decides nothing.
 
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod http;
+pub mod identity;
 pub mod llm;
+pub mod realtime;
 pub mod storage;
 pub mod telemetry;

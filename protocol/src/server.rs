@@ -365,6 +365,24 @@ pub struct Bye {
 }
 
 impl ServerFrame {
+    /// Its `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Joined(_) => "joined",
+            Self::Ack(_) => "ack",
+            Self::Message(_) => "message",
+            Self::Reply(_) => "reply",
+            Self::Delta(_) => "delta",
+            Self::Typing(_) => "typing",
+            Self::Read(_) => "read",
+            Self::Presence(_) => "presence",
+            Self::Left(_) => "left",
+            Self::Error(_) => "error",
+            Self::Bye(_) => "bye",
+        }
+    }
+
     /// The frame as JSON text.
     pub fn encode(&self) -> String {
         // Serialising these types to a string cannot fail: no maps with keys that are not strings,

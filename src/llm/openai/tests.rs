@@ -119,6 +119,7 @@ fn text(answer: &Answered) -> String {
         .collect()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "compared with items of a stream")]
 fn finished() -> Result<UpstreamEvent, UpstreamError> {
     let usage = Some(Usage {
         input_tokens: 9,
@@ -259,16 +260,20 @@ async fn broken_answers_become_typed_errors() {
     assert_eq!(answer.last(), Some(&garbage), "half a stream");
 
     let answer = answered(format!("{HEAD}data: {{\"choi\n\n").into_bytes()).await;
-    assert_eq!(answer, [garbage.clone()], "not JSON");
+    assert_eq!(answer, [Err(UpstreamError::Garbage)], "not JSON");
     let answer = answered([HEAD.as_bytes(), b"data: \xff\n\n"].concat()).await;
-    assert_eq!(answer, [garbage.clone()], "not UTF-8");
+    assert_eq!(answer, [Err(UpstreamError::Garbage)], "not UTF-8");
     let endless = format!("{HEAD}data: {}", "x".repeat(2 * 1024 * 1024));
     assert_eq!(
         answered(endless.into_bytes()).await,
-        [garbage.clone()],
+        [Err(UpstreamError::Garbage)],
         "an endless line"
     );
-    assert_eq!(answered(HEAD.into()).await, [garbage], "nothing");
+    assert_eq!(
+        answered(HEAD.into()).await,
+        [Err(UpstreamError::Garbage)],
+        "nothing"
+    );
 
     let error = "data: {\"error\":{\"message\":\"secret\"}}\n\n";
     let answer = answered(format!("{HEAD}{error}{ANSWER}").into_bytes()).await;

@@ -1,0 +1,202 @@
+//! Composition: builds every part from the configuration, starts them in order, and stops them in the
+//! reverse order. Decides nothing else.
+
+mod accept;
+pub mod demo;
+mod parts;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hubbub_actors::Hub;
+use hubbub_actors::ports::MessageStore;
+use hubbub_protocol::NodeId;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ServerConfig};
+use crate::http::AppState;
+use crate::realtime::Connections;
+use crate::storage::Storage;
+use crate::telemetry::Metrics;
+pub use parts::Database;
+
+/// What a drain leaves for stopping the rest.
+const DRAIN_RESERVE: Duration = Duration::from_secs(5);
+
+/// How long connections have for their `bye` before they are cut.
+const BYE_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How often tickets that nobody redeemed are deleted.
+const TICKET_SWEEP: Duration = Duration::from_secs(60);
+
+/// How the server is to run, beside its configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServeOptions {
+    /// Make a demo tenant at the first start, and serve its page at `/`.
+    pub demo: bool,
+}
+
+/// Runs the server until it is told to stop. Must be called within an actix system, whose arbiters the
+/// workers are.
+///
+/// # Errors
+/// Something it needs is missing or fails at start; or a permanent actor could not be kept alive.
+pub async fn serve(config: Config, options: ServeOptions, metrics: Metrics) -> anyhow::Result<()> {
+    // First, so that a taken port is known before a database is started for nothing.
+    let listener = accept::bind(config.server.listen)?;
+    std::fs::create_dir_all(&config.server.data_dir).with_context(|| {
+        format!("the data folder {} cannot be made", config.server.data_dir.display())
+    })?;
+    let database = Database::start(&config).await?;
+    let served = serve_with(&config, options, metrics, listener, &database).await;
+    database.stop().await;
+    served
+}
+
+async fn serve_with(
+    config: &Config,
+    options: ServeOptions,
+    metrics: Metrics,
+    listener: TcpListener,
+    database: &Database,
+) -> anyhow::Result<()> {
+    let storage = Storage::connect(&database.config).await.context("the database cannot be used")?;
+    let store: Arc<dyn MessageStore> = Arc::new(storage.message_store());
+    let node = NodeId::generate();
+    // A node without a lease counts as dead, and its replies would be taken from it.
+    store.renew_lease(node).await.context("this node's lease cannot be stored")?;
+    let (upstreams, model) = parts::upstreams(config)?;
+    let names = upstreams.iter().map(|upstream| upstream.name().to_owned()).collect();
+    let hub = Hub::start(parts::hub_config(config, node, upstreams), store);
+    let address = listener.local_addr()?;
+    let demo_bot = match options.demo {
+        true => {
+            let url = own_url(&config.server, address);
+            Some(demo::seed(&storage, &config.server.data_dir, &url).await?.bot)
+        }
+        false => None,
+    };
+    let limits = &config.limits;
+    let connections = Connections::new(limits.connections, limits.connections_per_ip);
+    let stop = CancellationToken::new();
+    let state = Arc::new(AppState {
+        hub: hub.clone(),
+        storage: storage.clone(),
+        connections: connections.clone(),
+        connection: parts::connection_config(config),
+        metrics: Some(metrics.handle()),
+        public_origin: config.server.public_url.clone(),
+        trusted_origins: config.server.trusted_origins.clone(),
+        demo_bot,
+        upstreams: names,
+    });
+    let chores = [
+        actix_rt::spawn(metrics.run_upkeep(stop.clone())),
+        actix_rt::spawn(sweep_tickets(storage.clone(), stop.clone())),
+    ];
+    let server = accept::start(listener, config.server.workers, state)?;
+    let handle = server.handle();
+    let server = actix_rt::spawn(server);
+    announce(&config.server, address, options.demo)?;
+
+    let failed = tokio::select! {
+        () = told_to_stop()? => false,
+        () = hub.failed() => true,
+    };
+    drain(config.server.shutdown, &connections, &hub, handle).await;
+    stop.cancel();
+    server.await.context("the server's task failed")??;
+    for chore in chores {
+        chore.await.context("a chore's task failed")?;
+    }
+    if let Some(model) = model {
+        model.stop().await;
+    }
+    storage.close();
+    tracing::info!("stopped");
+    anyhow::ensure!(!failed, "a permanent actor could not be kept alive; see the log");
+    Ok(())
+}
+
+/// Refuses new connections, says `bye` to those there are, lets replies finish or ends them, and
+/// returns within the time given.
+async fn drain(
+    within: Duration,
+    connections: &Connections,
+    hub: &Hub,
+    server: actix_server::ServerHandle,
+) {
+    let started = Instant::now();
+    tracing::info!(connections = connections.count(), sessions = hub.session_count(), "draining");
+    connections.start_draining();
+    server.pause().await;
+    let budget = within.saturating_sub(DRAIN_RESERVE);
+    let (_, is_clean) = tokio::join!(
+        connections.close_all(started + BYE_DEADLINE.min(budget)),
+        hub.drain(budget / 2, budget),
+    );
+    server.stop(false).await;
+    tracing::info!(is_clean, took = ?started.elapsed(), "drained");
+}
+
+async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(TICKET_SWEEP)).await.is_some() {
+        if let Err(error) = storage.delete_expired_tickets().await {
+            tracing::warn!(%error, "expired tickets were not deleted");
+        }
+    }
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Where a person on this machine reaches the server.
+fn own_url(server: &ServerConfig, address: std::net::SocketAddr) -> String {
+    server.public_url.clone().unwrap_or_else(|| {
+        let host = if address.ip().is_unspecified() {
+            "127.0.0.1".to_owned()
+        } else {
+            match address.ip() {
+                std::net::IpAddr::V4(ip) => ip.to_string(),
+                std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            }
+        };
+        format!("http://{host}:{}", address.port())
+    })
+}
+
+/// The one thing a person who starts the server waits for.
+fn announce(
+    server: &ServerConfig,
+    address: std::net::SocketAddr,
+    is_demo: bool,
+) -> anyhow::Result<()> {
+    let url = own_url(server, address);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Hubbub listens on {url}")?;
+    if is_demo {
+        writeln!(out, "Open {url}/ in a browser to chat with the demo")?;
+        writeln!(out, "The demo's bot and API key are in {}", demo_file(&server.data_dir))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn demo_file(data_dir: &Path) -> String {
+    demo::file(data_dir).display().to_string()
+}

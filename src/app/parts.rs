@@ -1,0 +1,131 @@
+//! From the configuration's words to the parts' own.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hubbub_actors::ports::Upstream;
+use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionConfig};
+use hubbub_protocol::NodeId;
+use hubbub_protocol::server::Limits;
+
+use crate::config::Config;
+use crate::llm::{LocalModel, OpenAiUpstream};
+use crate::realtime::ConnectionConfig;
+use crate::storage::private::{PrivateCluster, PrivateOptions};
+use crate::storage::{DatabaseConfig, DatabaseUrl};
+
+/// The database: somebody else's, or a private one that lives and dies with the server.
+pub struct Database {
+    /// How to reach it.
+    pub config: DatabaseConfig,
+    cluster: Option<PrivateCluster>,
+}
+
+impl Database {
+    /// Starts a private PostgreSQL if none is configured.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let settings = &config.database;
+        let (base, cluster) = match &settings.url {
+            Some(url) => {
+                let mut base = DatabaseConfig::new(DatabaseUrl::new(url.expose()));
+                base.migration_url =
+                    settings.migration_url.as_ref().map(|url| DatabaseUrl::new(url.expose()));
+                (base, None)
+            }
+            None => {
+                let options = PrivateOptions::new(&config.server.data_dir);
+                let cluster = PrivateCluster::start(options)
+                    .await
+                    .context("the private PostgreSQL cannot be started")?;
+                (cluster.database_config(), Some(cluster))
+            }
+        };
+        let config = DatabaseConfig {
+            app_connections: settings.app_connections,
+            writer_connections: settings.writer_connections,
+            wait_timeout: settings.acquire_timeout,
+            connect_timeout: settings.connect_timeout,
+            statement_timeout: settings.statement_timeout,
+            lock_timeout: settings.lock_timeout,
+            ca_file: settings.ca_file.clone(),
+            ..base
+        };
+        Ok(Self { config, cluster })
+    }
+
+    /// Stops the private one.
+    pub async fn stop(self) {
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// Every configured upstream, and the embedded model's process if it is one of them.
+pub(super) fn upstreams(
+    config: &Config,
+) -> anyhow::Result<(Vec<Arc<dyn Upstream>>, Option<LocalModel>)> {
+    let mut upstreams: Vec<Arc<dyn Upstream>> = Vec::new();
+    for upstream in &config.upstreams {
+        let name = upstream.name.clone();
+        let upstream = OpenAiUpstream::new(upstream.clone())
+            .with_context(|| format!("the upstream {name} cannot be set up"))?;
+        upstreams.push(Arc::new(upstream));
+    }
+    let model = config
+        .model
+        .enabled
+        .then(|| LocalModel::start(config.model.clone(), &config.server.data_dir));
+    if let Some(model) = &model {
+        upstreams.push(Arc::new(OpenAiUpstream::new(model.upstream_config())?));
+    }
+    Ok((upstreams, model))
+}
+
+pub(super) fn hub_config(
+    config: &Config,
+    node: NodeId,
+    upstreams: Vec<Arc<dyn Upstream>>,
+) -> HubConfig {
+    let limits = &config.limits;
+    HubConfig {
+        node,
+        session: SessionConfig {
+            idle_timeout: config.session.idle_timeout,
+            flush_interval: config.session.flush,
+            stalled_device: config.session.stalled_device,
+            max_devices: limits.devices_per_session,
+            max_questions: limits.pending_replies_per_session,
+        },
+        pool: PoolConfig {
+            upstreams,
+            default_route: config.llm.default_route.clone(),
+            queue_len: config.llm.queue_len,
+            queue_wait: config.llm.queue_wait,
+        },
+        tenant: DefaultLimits {
+            connections: limits.connections_per_tenant,
+            sessions: u32::try_from(limits.sessions).unwrap_or(u32::MAX),
+            messages_per_second: MESSAGES_PER_TENANT,
+        },
+        max_sessions: limits.sessions,
+    }
+}
+
+/// Messages a second of a tenant whose record names no limit: what one node commits, so that no single
+/// tenant can take more than all of it.
+const MESSAGES_PER_TENANT: u32 = 20_000;
+
+pub(super) fn connection_config(config: &Config) -> ConnectionConfig {
+    let limits = &config.limits;
+    ConnectionConfig {
+        limits: Limits { frame_bytes: limits.frame_bytes, text_chars: limits.text_chars },
+        heartbeat: config.session.heartbeat,
+        max_sessions: limits.sessions_per_connection,
+        frames_per_second: limits.messages_per_second,
+        frames_burst: limits.messages_burst,
+    }
+}

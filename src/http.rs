@@ -1,0 +1,81 @@
+//! The HTTP API, version 1, and the pages. The routes are in one table, [`routes`].
+//!
+//! Handlers read through a tenant's scope of storage, and change a live session only through its handle.
+
+pub mod assets;
+pub mod auth;
+pub mod bots;
+pub mod connect;
+pub mod events;
+pub mod health;
+pub mod messages;
+mod origin;
+pub mod problem;
+pub mod sessions;
+pub mod tickets;
+
+use std::sync::Arc;
+
+use actix_web::web::{self, ServiceConfig, get, patch, post};
+use hubbub_actors::Hub;
+use hubbub_protocol::BotId;
+
+use crate::realtime::{ConnectionConfig, Connections};
+use crate::storage::Storage;
+use crate::telemetry::MetricsHandle;
+
+/// What handlers work with. Shared by every worker.
+pub struct AppState {
+    /// The actors.
+    pub hub: Hub,
+    /// The database.
+    pub storage: Storage,
+    /// Open connections.
+    pub connections: Connections,
+    /// Settings of each connection.
+    pub connection: ConnectionConfig,
+    /// Rendered at `/metrics`.
+    pub metrics: Option<MetricsHandle>,
+    /// Where the outside reaches this server, if configured: scheme, host and port.
+    pub public_origin: Option<String>,
+    /// Origins whose pages may use the API beside a bot's own.
+    pub trusted_origins: Vec<String>,
+    /// The demo page's bot, when it is served.
+    pub demo_bot: Option<BotId>,
+    /// Names of the configured upstreams; a bot's route may name these.
+    pub upstreams: Vec<String>,
+}
+
+/// Largest JSON body, in bytes: a message of the longest text in the widest encoding, and its metadata.
+const BODY_BYTES: usize = 256 * 1024;
+
+/// Every route.
+pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
+    move |app| {
+        app.app_data(web::Data::from(state))
+            .app_data(web::JsonConfig::default().limit(BODY_BYTES))
+            .route("/livez", get().to(health::live))
+            .route("/readyz", get().to(health::ready))
+            .route("/metrics", get().to(health::metrics))
+            .route("/version", get().to(health::version))
+            .route("/v1/connect", get().to(connect::connect))
+            .route("/v1/tickets", post().to(tickets::issue))
+            .route("/v1/widget/{bot}/tickets", post().to(tickets::issue_to_widget))
+            .route("/v1/bots", post().to(bots::create))
+            .route("/v1/bots", get().to(bots::list))
+            .route("/v1/bots/{bot}", get().to(bots::show))
+            .route("/v1/bots/{bot}", patch().to(bots::change))
+            .route("/v1/sessions", post().to(sessions::open))
+            .route("/v1/sessions", get().to(sessions::list))
+            .route("/v1/sessions/{session}", get().to(sessions::show))
+            .route("/v1/sessions/{session}/messages", get().to(messages::page))
+            .route("/v1/sessions/{session}/messages", post().to(messages::post))
+            .route("/", get().to(assets::demo))
+            .route("/demo/demo.css", get().to(assets::demo_css))
+            .route("/widget.js", get().to(assets::loader))
+            .route("/widget/frame.js", get().to(assets::frame_js))
+            .route("/widget/frame.css", get().to(assets::frame_css))
+            .route("/widget/{bot}", get().to(assets::frame))
+            .default_service(web::to(problem::no_such_route));
+    }
+}

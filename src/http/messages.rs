@@ -1,0 +1,91 @@
+//! Messages of a session: page through them, post one, and read its answer as it is written.
+
+use actix_web::{HttpResponse, web};
+use hubbub_actors::Post;
+use hubbub_actors::ports::Transcript;
+use hubbub_protocol::client::message_violation;
+use hubbub_protocol::http::{MessagePage, PostMessage, PostedMessage};
+use hubbub_protocol::{ClientMessageId, Role, Seq, SessionId};
+use serde::Deserialize;
+
+use super::auth::Authenticated;
+use super::problem::ApiError;
+use super::{AppState, events};
+use crate::storage::{messages, sessions};
+
+const PAGE_DEFAULT: u32 = 50;
+const PAGE_MAX: u32 = 200;
+
+/// Query of a page.
+#[derive(Debug, Deserialize)]
+pub struct PageQuery {
+    before: Option<Seq>,
+    after: Option<Seq>,
+    limit: Option<u32>,
+}
+
+/// A page of messages, oldest first: those after a seq, or the newest before one.
+///
+/// # Errors
+/// `unauthorized`, `not_found`, `invalid`.
+pub async fn page(
+    caller: Authenticated,
+    path: web::Path<SessionId>,
+    query: web::Query<PageQuery>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let session = path.into_inner();
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if limit == 0 || limit > PAGE_MAX {
+        return Err(ApiError::invalid("limit must be 1 to 200"));
+    }
+    let scope = state.storage.scope(caller.tenant).await?;
+    let found = sessions::find(&scope, session).await?;
+    let is_own = |visitor| caller.visitor.is_none() || caller.visitor == visitor;
+    found.filter(|session| is_own(session.visitor)).ok_or(ApiError::not_found())?;
+    let Transcript { messages, ended, more } = match (query.after, query.before) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid("after and before exclude each other"));
+        }
+        (Some(after), None) => messages::list_after(&scope, session, after, limit).await?,
+        (None, before) => messages::list_before(&scope, session, before, limit).await?,
+    };
+    Ok(HttpResponse::Ok().json(MessagePage { messages, ended, more }))
+}
+
+/// Posts a message; answers after its commit. With `stream`, the answer goes on as server-sent events
+/// until the reply has ended.
+///
+/// # Errors
+/// As `send`: `invalid`, `too_large`, `conflict`, `not_found`, `rate_limited`, `overloaded`,
+/// `unavailable`.
+pub async fn post(
+    caller: Authenticated,
+    path: web::Path<SessionId>,
+    body: web::Json<PostMessage>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let (session, body) = (path.into_inner(), body.into_inner());
+    let text_chars = state.connection.limits.text_chars;
+    if let Some((code, message)) = message_violation(&body.text, body.metadata.as_ref(), text_chars) {
+        return Err(ApiError::new(code, message));
+    }
+    let id = body.id.unwrap_or_else(ClientMessageId::generate);
+    let post = Post { id, role: Role::Visitor, text: body.text, metadata: body.metadata };
+    if body.stream {
+        return events::post_and_stream(&state, caller.0, session, post).await;
+    }
+    let handle = state.hub.session(caller.tenant, session)?;
+    let posted = handle.post_message(caller.0, post).await?;
+    let answer = PostedMessage {
+        session,
+        id,
+        seq: posted.seq,
+        at: posted.at,
+        duplicate: posted.duplicate,
+        reply: posted.reply,
+    };
+    let mut response =
+        if posted.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
+    Ok(response.json(answer))
+}

@@ -1,0 +1,163 @@
+//! Refused requests: RFC 9457 problems. What is told is a code and a fixed sentence; causes are logged
+//! where they are noticed, under the same request id.
+
+use std::fmt;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponse, ResponseError};
+use hubbub_actors::Rejection;
+use hubbub_protocol::ErrorCode;
+use hubbub_protocol::http::Problem;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::storage::StorageError;
+
+/// The header that carries the id of a request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A refused request.
+#[derive(Debug)]
+pub struct ApiError(Rejection);
+
+impl ApiError {
+    /// A refusal with a fixed sentence.
+    pub const fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self(Rejection::new(code, message))
+    }
+
+    /// No such thing, or none the caller may know of.
+    pub const fn not_found() -> Self {
+        Self::new(ErrorCode::NotFound, "no such thing")
+    }
+
+    /// A field is missing or out of range.
+    pub const fn invalid(message: &'static str) -> Self {
+        Self::new(ErrorCode::Invalid, message)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        Self(rejection)
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self(error.into_store_error("http").into())
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        status(self.0.code)
+    }
+
+    /// Only a status: the body is written by [`problems`], which knows the request's id.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+/// The answer where no route is.
+pub async fn no_such_route() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(ErrorCode::NotFound, "no such route"))
+}
+
+/// Middleware: gives every request an id and a span, and every refusal a problem body.
+///
+/// # Errors
+/// None of its own.
+pub async fn problems(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let id = Uuid::now_v7().to_string();
+    let started = tokio::time::Instant::now();
+    let span = tracing::info_span!(
+        "http.request", request_id = %id, method = %request.method(), path = request.path()
+    );
+    let http_request = request.request().clone();
+    let response = match next.call(request).instrument(span.clone()).await {
+        Ok(response) => response.map_into_boxed_body(),
+        Err(error) => ServiceResponse::from_err(error, http_request),
+    };
+    let mut response = with_problem_body(response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status();
+    metrics::counter!("hubbub_http_requests_total", "status" => class(status)).increment(1);
+    if status.is_server_error() {
+        tracing::warn!(parent: &span, status = status.as_u16(), took = ?started.elapsed(), "failed");
+    } else {
+        tracing::debug!(parent: &span, status = status.as_u16(), took = ?started.elapsed(), "served");
+    }
+    Ok(response)
+}
+
+fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
+    let Some(error) = response.response().error() else { return response };
+    let rejection = error.as_error::<ApiError>().map_or_else(
+        || foreign(error.as_response_error().status_code()),
+        |ApiError(rejection)| rejection.clone(),
+    );
+    let status = status(rejection.code);
+    let body = Problem {
+        kind: format!("urn:hubbub:problem:{}", rejection.code),
+        title: rejection.code.as_str().replace('_', " "),
+        status: status.as_u16(),
+        detail: rejection.message.to_owned(),
+        code: rejection.code,
+        request_id: id.to_owned(),
+        retry_after_ms: rejection.retry_after_ms,
+    };
+    let mut answer = HttpResponse::build(status);
+    if let Some(wait_ms) = rejection.retry_after_ms {
+        answer.insert_header((header::RETRY_AFTER, wait_ms.div_ceil(1_000).max(1).to_string()));
+    }
+    if rejection.code == ErrorCode::Unauthorized {
+        answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    }
+    let answer = answer.content_type("application/problem+json").json(body);
+    response.into_response(answer)
+}
+
+/// What the framework refused: its own words stay inside.
+fn foreign(status: StatusCode) -> Rejection {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Rejection::new(ErrorCode::TooLarge, "the body is too large")
+        }
+        StatusCode::NOT_FOUND => Rejection::new(ErrorCode::NotFound, "no such thing"),
+        status if status.is_client_error() => {
+            Rejection::new(ErrorCode::Invalid, "the request cannot be understood")
+        }
+        _ => Rejection::internal(),
+    }
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}

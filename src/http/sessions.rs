@@ -1,0 +1,95 @@
+//! Sessions: open, list, show.
+
+use actix_web::{HttpResponse, web};
+use hubbub_actors::ports::NewSession;
+use hubbub_protocol::http::Page;
+use hubbub_protocol::{BotId, PrincipalKind, SessionId, VisitorId};
+use serde::Deserialize;
+
+use super::AppState;
+use super::auth::Authenticated;
+use super::problem::ApiError;
+use crate::storage::sessions::{self, SessionCursor, SessionFilter};
+
+const PAGE_DEFAULT: u32 = 50;
+const PAGE_MAX: u32 = 200;
+
+/// `POST /v1/sessions`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenSession {
+    bot: BotId,
+}
+
+/// Query of a list.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    bot: Option<BotId>,
+    visitor: Option<VisitorId>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// `unauthorized`, `not_found` (the bot), `invalid`.
+pub async fn open(
+    caller: Authenticated,
+    body: web::Json<OpenSession>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let session = SessionId::generate();
+    let (tenant, visitor) = (caller.tenant, caller.visitor);
+    state.hub.open_session(NewSession { tenant, session, bot: body.bot, visitor }).await?;
+    let scope = state.storage.scope(tenant).await?;
+    let opened = sessions::find(&scope, session).await?.ok_or(ApiError::not_found())?;
+    Ok(HttpResponse::Created().json(opened))
+}
+
+/// Lists sessions, last active first: a key's tenant's, a visitor's own.
+///
+/// # Errors
+/// `unauthorized`, `invalid`.
+pub async fn list(
+    caller: Authenticated,
+    query: web::Query<ListQuery>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if limit == 0 || limit > PAGE_MAX {
+        return Err(ApiError::invalid("limit must be 1 to 200"));
+    }
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let is_key = caller.principal.kind == PrincipalKind::ApiKey;
+    let visitor = if is_key { query.visitor } else { caller.visitor };
+    let scope = state.storage.scope(caller.tenant).await?;
+    let filter = SessionFilter { bot: query.bot, visitor };
+    let page = sessions::list(&scope, filter, after, limit).await?;
+    let next = page.next.map(|cursor| format!("{}.{}", cursor.activity_us, cursor.session));
+    Ok(HttpResponse::Ok().json(Page { items: page.items, next }))
+}
+
+/// Shows a session.
+///
+/// # Errors
+/// `unauthorized`, `not_found`.
+pub async fn show(
+    caller: Authenticated,
+    path: web::Path<SessionId>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let scope = state.storage.scope(caller.tenant).await?;
+    let session = sessions::find(&scope, path.into_inner()).await?;
+    let session = session.filter(|session| caller.visitor.is_none() || caller.visitor == session.visitor);
+    Ok(HttpResponse::Ok().json(session.ok_or(ApiError::not_found())?))
+}
+
+fn parse_cursor(text: &str) -> Result<SessionCursor, ApiError> {
+    let parts = text.split_once('.').and_then(|(activity, session)| {
+        Some((activity.parse().ok()?, session.parse().ok()?))
+    });
+    parts
+        .map(|(activity_us, session)| SessionCursor { activity_us, session })
+        .ok_or(ApiError::invalid("cursor is not one this server gave"))
+}

@@ -1,0 +1,158 @@
+//! Tickets: single-use, 30 s, so that browsers connect without a secret in a URL or a log.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use hubbub_protocol::{BotId, Principal, PrincipalKind, TenantId, Timestamp, VisitorId};
+use serde::{Deserialize, Serialize};
+
+use super::auth::Keyed;
+use super::problem::ApiError;
+use super::{AppState, origin};
+use crate::identity::{VisitorToken, digest, generate_ticket};
+use crate::storage::tickets::Ticket;
+use crate::storage::visitors::{self, Visitor};
+use crate::storage::{TenantScope, tickets};
+
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// Longest id and name of a user.
+const NAME_CHARS: usize = 200;
+
+/// `POST /v1/tickets`.
+#[derive(Debug, Default, Deserialize)]
+pub struct TicketRequest {
+    /// Whom the ticket is for; the API key itself if absent.
+    #[serde(default)]
+    user: Option<UserRequest>,
+}
+
+/// A person known to the tenant's own site.
+#[derive(Debug, Deserialize)]
+pub struct UserRequest {
+    /// The site's own id of the person.
+    id: String,
+    /// For people to read.
+    #[serde(default)]
+    name: String,
+}
+
+/// `POST /v1/widget/{bot}/tickets`.
+#[derive(Debug, Default, Deserialize)]
+pub struct WidgetTicketRequest {
+    /// The token of an earlier visit: the visitor stays the same.
+    #[serde(default)]
+    visitor_token: Option<String>,
+}
+
+/// A ticket to connect with.
+#[derive(Debug, Serialize)]
+pub struct TicketResponse {
+    ticket: String,
+    expires_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visitor: Option<VisitorResponse>,
+}
+
+/// The visitor behind a ticket.
+#[derive(Debug, Serialize)]
+pub struct VisitorResponse {
+    id: VisitorId,
+    token: String,
+}
+
+/// A ticket for a program, or for a user of the tenant's site.
+///
+/// # Errors
+/// `unauthorized`, `forbidden`, `invalid`.
+pub async fn issue(
+    caller: Keyed,
+    body: Option<web::Json<TicketRequest>>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let scope = state.storage.scope(caller.tenant).await?;
+    let ticket = match body.and_then(|body| body.into_inner().user) {
+        None => Ticket {
+            principal: caller.principal.clone(),
+            visitor: None,
+            bot: None,
+            origin: None,
+        },
+        Some(user) => {
+            let fits = |text: &str| text.chars().count() <= NAME_CHARS && !text.contains('\0');
+            if user.id.is_empty() || !fits(&user.id) || !fits(&user.name) {
+                return Err(ApiError::invalid("user.id must be 1 to 200 characters, name at most"));
+            }
+            let visitor = VisitorId::generate();
+            let visitor =
+                visitors::upsert_external(&scope, visitor, &user.id, &user.name).await?;
+            let principal =
+                Principal { kind: PrincipalKind::User, id: user.id, name: visitor.name };
+            Ticket { principal, visitor: Some(visitor.id), bot: None, origin: None }
+        }
+    };
+    let response = mint(scope, ticket, None).await?;
+    Ok(HttpResponse::Created().json(response))
+}
+
+/// A ticket for a page's visitor. Public: what it opens is only the visitor's own sessions.
+///
+/// # Errors
+/// `not_found`, `forbidden`, `unauthorized`, `invalid`.
+pub async fn issue_to_widget(
+    request: HttpRequest,
+    path: web::Path<BotId>,
+    body: Option<web::Json<WidgetTicketRequest>>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let bot = path.into_inner();
+    let widget = state.storage.find_widget_bot(bot).await?.ok_or(ApiError::not_found())?;
+    origin::check(&request, &state, &widget.allowed_origins)?;
+    let scope = state.storage.scope(widget.tenant).await?;
+    let token = body.and_then(|body| body.into_inner().visitor_token);
+    let (visitor, token) = known_or_new(&scope, widget.tenant, token.as_deref()).await?;
+    let ticket = Ticket {
+        principal: Principal {
+            kind: PrincipalKind::Visitor,
+            id: visitor.id.to_string(),
+            name: visitor.name,
+        },
+        visitor: Some(visitor.id),
+        bot: Some(bot),
+        origin: origin::of(&request).map(str::to_owned),
+    };
+    let known = VisitorResponse { id: visitor.id, token: token.expose() };
+    let response = mint(scope, ticket, Some(known)).await?;
+    Ok(HttpResponse::Created().json(response))
+}
+
+/// The visitor of a token; a new one for no token, or for one that is not known any more: a page that
+/// kept an old token must still be able to chat.
+async fn known_or_new(
+    scope: &TenantScope,
+    tenant: TenantId,
+    token: Option<&str>,
+) -> Result<(Visitor, VisitorToken), ApiError> {
+    if let Some(token) = token.and_then(VisitorToken::parse).filter(|token| token.tenant == tenant)
+        && let Some(visitor) = visitors::find_by_token(scope, &token.digest()).await?
+    {
+        return Ok((visitor, token));
+    }
+    let token = VisitorToken::generate(tenant);
+    let visitor = Visitor { id: VisitorId::generate(), name: "Visitor".to_owned() };
+    visitors::insert(scope, &visitor, Some(&token.digest())).await?;
+    Ok((visitor, token))
+}
+
+async fn mint(
+    scope: TenantScope,
+    ticket: Ticket,
+    visitor: Option<VisitorResponse>,
+) -> Result<TicketResponse, ApiError> {
+    let secret = generate_ticket();
+    tickets::insert(&scope, &digest(&secret), &ticket, LIFETIME).await?;
+    scope.commit().await?;
+    let lifetime_ms = i64::try_from(LIFETIME.as_millis()).unwrap_or(0);
+    let expires_at = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + lifetime_ms);
+    Ok(TicketResponse { ticket: secret, expires_at, visitor })
+}

@@ -1,0 +1,122 @@
+//! What comes in from the client: bytes to frames, frames to what they ask for.
+
+use actix::prelude::*;
+use actix_web_actors::ws::{self, ProtocolError};
+use governor::clock::{Clock, DefaultClock};
+use hubbub_actors::Rejection;
+use hubbub_protocol::server::{ErrorBody, ErrorFrame};
+use hubbub_protocol::{ClientFrame, CloseCode, ErrorCode, FrameError, ServerFrame};
+use tokio::time::Instant;
+
+use super::{Connection, MAX_ASKING, say};
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for Connection {
+    fn handle(
+        &mut self,
+        message: Result<ws::Message, ProtocolError>,
+        ctx: &mut ws::WebsocketContext<Self>,
+    ) {
+        self.last_heard = Instant::now();
+        match message {
+            Ok(ws::Message::Text(text)) => self.text(&text, ctx),
+            Ok(ws::Message::Continuation(item)) => self.fragment(item, ctx),
+            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Binary(_)) => self.close(CloseCode::Unsupported, ctx),
+            Ok(ws::Message::Close(_)) => self.close(CloseCode::Done, ctx),
+            Err(error) => {
+                let code = self.close_code(&error);
+                self.close(code, ctx);
+            }
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut ws::WebsocketContext<Self>) {
+        ctx.stop();
+    }
+}
+
+impl Connection {
+    /// The codec reports three different faults as `Io`.
+    fn close_code(&self, error: &ProtocolError) -> CloseCode {
+        match error {
+            _ if self.verdict.is_too_big() => CloseCode::TooBig,
+            ProtocolError::Overflow => CloseCode::TooBig,
+            ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::Other => {
+                CloseCode::NotUtf8
+            }
+            _ => CloseCode::Protocol,
+        }
+    }
+
+    /// A frame in pieces may be as large as one in one piece, and no larger.
+    fn fragment(&mut self, item: actix_http::ws::Item, ctx: &mut ws::WebsocketContext<Self>) {
+        use actix_http::ws::Item;
+        let (bytes, is_last) = match item {
+            Item::FirstBinary(_) => return self.close(CloseCode::Unsupported, ctx),
+            Item::FirstText(bytes) | Item::Continue(bytes) => (bytes, false),
+            Item::Last(bytes) => (bytes, true),
+        };
+        if self.fragments.len() + bytes.len() > self.config.limits.frame_bytes {
+            return self.close(CloseCode::TooBig, ctx);
+        }
+        // Every piece counts against the rate: empty ones would otherwise cost nothing.
+        if self.frames.check().is_err() {
+            return self.close(CloseCode::Policy, ctx);
+        }
+        self.fragments.extend_from_slice(&bytes);
+        if is_last {
+            let fragments = std::mem::take(&mut self.fragments);
+            match String::from_utf8(fragments) {
+                Ok(text) => self.text(&text, ctx),
+                Err(_) => self.close(CloseCode::NotUtf8, ctx),
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str, ctx: &mut ws::WebsocketContext<Self>) {
+        metrics::counter!("hubbub_frames_received_total").increment(1);
+        let frame = match ClientFrame::decode(text, self.config.limits.text_chars) {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse_frame(error, ctx),
+        };
+        if let Some(rejection) = self.over_limit() {
+            let reference = frame.reference().map(str::to_owned);
+            return self.refuse(reference, frame.session(), &rejection, ctx);
+        }
+        match frame {
+            ClientFrame::Join(join) => self.join(join, ctx),
+            ClientFrame::Send(send) => self.send(send, ctx),
+            ClientFrame::Stop(stop) => self.stop_reply(stop, ctx),
+            ClientFrame::Leave(leave) => self.leave(leave, ctx),
+            ClientFrame::Typing(typing) => self.signal(typing.session, |session, caller| {
+                session.typing(caller.principal, typing.on);
+            }),
+            ClientFrame::Read(read) => self.signal(read.session, |session, caller| {
+                session.read(caller.principal, read.seq);
+            }),
+        }
+    }
+
+    fn over_limit(&self) -> Option<Rejection> {
+        if let Err(not_until) = self.frames.check() {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(50);
+            let too_fast = "this connection sends too fast";
+            return Some(Rejection::later(ErrorCode::RateLimited, too_fast, wait_ms));
+        }
+        (self.asking >= MAX_ASKING).then(Rejection::overloaded)
+    }
+
+    fn refuse_frame(&mut self, error: FrameError, ctx: &mut ws::WebsocketContext<Self>) {
+        metrics::counter!("hubbub_frames_refused_total", "code" => error.code.as_str())
+            .increment(1);
+        // Nonsense counts against the rate too, and is answered only while it is within it.
+        if self.frames.check().is_err() {
+            return self.close(CloseCode::Policy, ctx);
+        }
+        let FrameError { code, message, reference, session } = error;
+        let error = ErrorBody { code, message: message.to_owned(), retry_after_ms: None };
+        say(&ServerFrame::Error(ErrorFrame { reference, session, error }), ctx);
+    }
+}

@@ -1,0 +1,130 @@
+//! The TCP stream under every connection: its socket options, and the way to cut it from outside.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use futures_util::task::AtomicWaker;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The kernel's send buffer (it reserves twice as much): a device that does not read is noticed after
+/// this much, instead of the megabytes that autotuning allows.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// How long sent data may stay unacknowledged, or the peer's window closed, before the kernel resets
+/// the connection. Works while the connection is blocked and does nothing itself.
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Cuts a connection from outside. Clones cut the same connection.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(Arc<CutState>);
+
+#[derive(Debug, Default)]
+struct CutState {
+    is_cut: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Cut {
+    /// Ends the connection now, whatever it is doing; what was not sent is lost.
+    pub fn cut(&self) {
+        self.0.is_cut.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    /// `Ready` once it is cut; else the task is woken when it is.
+    fn poll(&self, cx: &Context<'_>) -> Poll<io::Error> {
+        // Registered first: a cut between the two would otherwise wake nobody.
+        self.0.waker.register(cx.waker());
+        if self.0.is_cut.load(Ordering::Acquire) {
+            Poll::Ready(io::ErrorKind::ConnectionReset.into())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// A TCP stream that can be cut.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    cut: Cut,
+}
+
+impl Wire {
+    /// Takes an accepted stream over and sets its options. One that cannot take them is kept: the
+    /// session's clock still cuts what stalls.
+    pub fn new(stream: TcpStream) -> Self {
+        let socket = SockRef::from(&stream);
+        let set = socket
+            .set_send_buffer_size(SEND_BUFFER)
+            .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)))
+            .and_then(|()| socket.set_tcp_nodelay(true));
+        if let Err(error) = set {
+            tracing::debug!(%error, "socket options were not taken");
+        }
+        Self { stream, cut: Cut::default() }
+    }
+
+    /// The way to cut it.
+    pub fn cut(&self) -> Cut {
+        self.cut.clone()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(error) = self.cut.poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(error) = self.cut.poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(error) = self.cut.poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(error) = self.cut.poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
