@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn requests_are_taken_one_by_one_and_only_when_whole() {
         let text = "POST /v1/x?y=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET /h HTTP/1.1\r\nConnection: Close\r\n\r\n";
-        for cut in 0..59 {
+        for cut in 0..text.find("GET").unwrap() {
             let mut partial = text.as_bytes()[..cut].to_vec();
             assert_eq!(take_request(&mut partial), Ok(None), "cut at {cut}");
         }
