@@ -13,7 +13,7 @@ const OWN_NAMES = [
   ...["rewind", "stopTyping", "retryNow", "silentMs", "probe", "botName", "askAgain", "discard"],
   ...["onBottom", "onSent", "onNew", "embedded", "openings", "looks", "byeMs", "retryAfterMs"],
   ...["etaMs", "tooLong", "actions", "attempt", "loadingOlder", "waitingToSend"],
-  ...["thinking", "tryAgain", "reconnecting", "reconnectNow", "assistant", "latest", "notSent"],
+  ...["thinking", "tryAgain", "reconnecting", "reconnectNow", "latest", "notSent"],
 ];
 
 const shared = {

@@ -5,7 +5,9 @@ import { build } from "esbuild";
 
 const folder = process.argv[2] ?? "tests/unit";
 const out = `node_modules/.cache/hubbub/${folder}`;
-const tests = (await readdir(folder)).filter((name) => name.endsWith(".test.ts"));
+const tests = (await readdir(folder)).filter((name) =>
+  name.endsWith(process.argv[3] ?? ".test.ts"),
+);
 if (tests.length === 0) throw new Error(`no tests in ${folder}`);
 
 await rm(out, { recursive: true, force: true });

@@ -51,7 +51,7 @@ function start(source: HTMLScriptElement): void {
 
   const host = document.createElement("div");
   host.dataset.theme = theme;
-  const shadow = host.attachShadow({ mode: "closed" });
+  const shadow = host.attachShadow({ mode: "open" });
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(STYLE);
   shadow.adoptedStyleSheets = [sheet];

@@ -331,6 +331,7 @@ export class Chat {
       if (rival && rival !== frame.session) {
         // Another tab was faster; both must show one session, and this one is still empty.
         this.#connection.send({ type: "leave", session: frame.session });
+        this.#joinRef = null;
         this.#adopt(rival);
         this.#join();
         return;

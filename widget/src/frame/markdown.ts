@@ -48,47 +48,59 @@ export function safeUrl(address: string): string | null {
 }
 
 interface Cursor {
-  path: { node: Element; close: string }[];
+  path: Element[];
+  parser: smd.Parser | null;
 }
 
 function open(cursor: Cursor, token: smd.Token): void {
   const top = cursor.path.at(-1);
   if (!top || token === smd.DOCUMENT) return;
-  let parent = top.node;
-  let close = "";
-  let node: Element = parent;
+  if (token === smd.EQUATION_BLOCK || token === smd.EQUATION_INLINE) {
+    refuseEquation(cursor, top, token);
+    return;
+  }
+  let node = top;
   if (cursor.path.length <= MOST_DEPTH) {
     if (token === smd.CODE_BLOCK || token === smd.CODE_FENCE) {
-      parent = parent.appendChild(document.createElement("pre"));
+      node = top.appendChild(document.createElement("pre"));
       // A block of code scrolls sideways, and so must be reachable by keyboard.
-      parent.setAttribute("tabindex", "0");
-      node = parent.appendChild(document.createElement("code"));
-    } else if (token === smd.TABLE_CELL) {
-      const heads = parent.parentElement?.childElementCount === 1;
-      node = parent.appendChild(document.createElement(heads ? "th" : "td"));
-    } else if (token === smd.CHECKBOX) {
-      node = parent.appendChild(document.createElement("span"));
-      node.textContent = "☐ ";
-    } else if (token === smd.EQUATION_BLOCK || token === smd.EQUATION_INLINE) {
-      // Formulas are not set, and prices are not formulas: the signs stay as they were written.
-      close = token === smd.EQUATION_BLOCK ? "$$" : "$";
-      node = parent.appendChild(document.createElement("span"));
-      node.append(close);
+      node.setAttribute("tabindex", "0");
+      node = node.appendChild(document.createElement("code"));
     } else {
-      const name = ELEMENTS[token];
-      if (name) node = parent.appendChild(document.createElement(name));
+      const heads = top.parentElement?.childElementCount === 1;
+      const name =
+        token === smd.TABLE_CELL
+          ? heads
+            ? "th"
+            : "td"
+          : token === smd.CHECKBOX
+            ? "span"
+            : ELEMENTS[token];
+      if (name) node = top.appendChild(document.createElement(name));
+      if (token === smd.CHECKBOX) node.textContent = "☐ ";
     }
   }
-  cursor.path.push({ node, close });
+  cursor.path.push(node);
+}
+
+/**
+ * Formulas are not set here, and `$HOME` is none: the parser would take all that follows for one.
+ * So its token is taken back, and the signs stay as they were written.
+ */
+function refuseEquation({ parser }: Cursor, top: Element, token: smd.Token): void {
+  if (!parser) return;
+  parser.len -= 1;
+  parser.token = (parser.tokens[parser.len] ?? smd.DOCUMENT) as smd.Token;
+  const block = token === smd.EQUATION_BLOCK;
+  top.append(parser.pending[0] === "$" ? parser.pending : block ? "[" : "(", block ? "\n" : "");
 }
 
 function shut(cursor: Cursor): void {
-  const top = cursor.path.length > 1 ? cursor.path.pop() : undefined;
-  if (top?.close) top.node.append(top.close);
+  if (cursor.path.length > 1) cursor.path.pop();
 }
 
 function attribute(cursor: Cursor, kind: smd.Attr, value: string): void {
-  const node = cursor.path.at(-1)?.node;
+  const node = cursor.path.at(-1);
   if (!node) return;
   if ((kind === smd.HREF || kind === smd.SRC) && node.localName === "a") {
     const url = safeUrl(value);
@@ -139,13 +151,14 @@ export class MarkdownWriter {
 
   #begin(): smd.Parser {
     this.#ended = false;
-    const cursor: Cursor = { path: [{ node: this.#root, close: "" }] };
-    return smd.parser({
+    const cursor: Cursor = { path: [this.#root], parser: null };
+    cursor.parser = smd.parser({
       data: cursor,
       add_token: open,
       end_token: shut,
-      add_text: (data: Cursor, text: string) => data.path.at(-1)?.node.append(text),
+      add_text: (data: Cursor, text: string) => data.path.at(-1)?.append(text),
       set_attr: attribute,
     } as smd.Any_Renderer);
+    return cursor.parser;
   }
 }

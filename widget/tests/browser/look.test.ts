@@ -43,7 +43,9 @@ async function axe(view: Page | Frame): Promise<string[]> {
   const result = await view.evaluate(() =>
     (globalThis as unknown as { axe: { run(): Promise<{ violations: unknown[] }> } }).axe.run(),
   );
-  return (result.violations as { id: string; nodes: { html: string; failureSummary: string }[] }[]).map(
+  return (
+    result.violations as { id: string; nodes: { html: string; failureSummary: string }[] }[]
+  ).map(
     ({ id, nodes }) => `${id}: ${nodes.map((n) => `${n.html} ${n.failureSummary}`).join(" | ")}`,
   );
 }
@@ -64,7 +66,11 @@ for (const scheme of ["light", "dark"] as const) {
       await shot("1-empty");
       assert.deepEqual(await axe(frame), []);
 
-      server.answer = () => ({ text: RICH, queued: { position: 3, eta_ms: 7000 }, firstMs: 60_000 });
+      server.answer = () => ({
+        text: RICH,
+        queued: { position: 3, eta_ms: 7000 },
+        firstMs: 60_000,
+      });
       await say(frame, "What should I take along for a weekend in the hills?");
       await frame.waitForSelector(".thinking");
       await page.waitForTimeout(250);

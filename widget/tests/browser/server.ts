@@ -267,7 +267,13 @@ export class TestServer {
       }
       all({ type: "delta", session: id, reply, offset: at, text });
       at += text.length;
-      session.replying = { reply, to, state: "started", model: "test", text: answer.text.slice(0, at) };
+      session.replying = {
+        reply,
+        to,
+        state: "started",
+        model: "test",
+        text: answer.text.slice(0, at),
+      };
       timer = setTimeout(step, answer.everyMs ?? 10);
     };
     let timer = setTimeout(step, answer.firstMs ?? 20);

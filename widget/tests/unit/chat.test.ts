@@ -1,0 +1,246 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Chat } from "../../src/client/chat.ts";
+import { BOT, joined, message, SESSION, World, welcome } from "./world.ts";
+
+const ORIGIN = "https://chat.example";
+
+async function started(world = new World()) {
+  const chat = new Chat(world, ORIGIN, BOT);
+  chat.start();
+  await world.settle();
+  world.socket.say(welcome);
+  return { world, chat };
+}
+
+/** A chat that has opened its session with a first message, which is acknowledged. */
+async function inSession() {
+  const { world, chat } = await started();
+  chat.send("hello");
+  const ref = world.socket.last("join")?.ref ?? "";
+  world.socket.say(joined({ ref }));
+  const id = world.socket.last("send")?.id ?? "";
+  const at = "2026-11-21T05:40:00.000Z";
+  world.socket.say({ type: "ack", session: SESSION, id, seq: 1, at });
+  world.socket.say({ type: "message", ...message(1, { id, text: "hello" }) });
+  return { world, chat, id };
+}
+
+async function reconnect(world: World) {
+  const count = world.sockets.length;
+  world.socket.cut(1006);
+  await world.advance(1000);
+  assert.equal(world.sockets.length, count + 1);
+  world.socket.say(welcome);
+}
+
+test("a ticket is fetched and travels as a subprotocol, never in the address", async () => {
+  const { world } = await started();
+  assert.equal(world.requests[0]?.url, `${ORIGIN}/v1/widget/${BOT}/tickets`);
+  assert.deepEqual(world.requests[0]?.body, {});
+  assert.equal(world.socket.url, "wss://chat.example/v1/connect");
+  assert.deepEqual(world.socket.protocols, ["hubbub.v1", "ticket.t1"]);
+  await reconnect(world);
+  assert.deepEqual(world.requests[1]?.body, { visitor_token: "hbv_1" });
+});
+
+test("no session is opened before there is something to say", async () => {
+  const { world, chat } = await started();
+  assert.deepEqual(world.socket.sent, []);
+  chat.send("  hello  ");
+  assert.equal(world.socket.last("join")?.bot, BOT);
+  assert.equal(world.socket.last("send"), undefined);
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "" }));
+  assert.equal(world.socket.last("send")?.text, "hello");
+});
+
+test("messages are sent one after the other, and shown once", async () => {
+  const { world, chat } = await inSession();
+  chat.send("two");
+  chat.send("three");
+  const two = world.socket.last("send");
+  assert.equal(two?.text, "two");
+  const at = "2026-11-21T05:40:00.000Z";
+  world.socket.say({ type: "ack", session: SESSION, id: two?.id ?? "", seq: 2, at });
+  assert.equal(world.socket.last("send")?.text, "three");
+  world.socket.say({ type: "message", ...message(2, { id: two?.id ?? "", text: "two" }) });
+  assert.deepEqual(
+    chat.snapshot().outbox.map(({ text }) => text),
+    ["three"],
+  );
+});
+
+test("after a cut it resumes after the last seq, and sends again what has no ack", async () => {
+  const { world, chat } = await inSession();
+  chat.send("lost?");
+  const id = world.socket.last("send")?.id;
+  await reconnect(world);
+  const join = world.socket.last("join");
+  assert.equal(join?.session, SESSION);
+  assert.equal(join?.after, 1);
+  assert.ok(join?.epoch);
+  assert.equal(world.socket.last("send"), undefined);
+  world.socket.say(joined({ ref: join?.ref ?? "", head: 1 }));
+  assert.equal(world.socket.last("send")?.id, id);
+});
+
+test("what arrived with the join is not sent again", async () => {
+  const { world, chat } = await inSession();
+  chat.send("stored, but the ack was lost");
+  const id = world.socket.last("send")?.id ?? "";
+  await reconnect(world);
+  const ref = world.socket.last("join")?.ref ?? "";
+  world.socket.say(joined({ ref, messages: [message(2, { id })] }));
+  assert.equal(world.socket.last("send"), undefined);
+  assert.deepEqual(chat.snapshot().outbox, []);
+});
+
+test("a reload finds unsent messages in the tab and the session in the browser", async () => {
+  const { world, chat } = await inSession();
+  chat.send("before the reload");
+  const id = world.socket.last("send")?.id;
+  chat.close();
+  const again = await started(world);
+  const join = world.socket.last("join");
+  assert.equal(join?.session, SESSION);
+  assert.equal(join?.after, undefined);
+  world.socket.say(joined({ ref: join?.ref ?? "", messages: [message(1)] }));
+  assert.equal(world.socket.last("send")?.id, id);
+  assert.equal(again.chat.snapshot().outbox.length, 1);
+});
+
+test("a gap in the deltas or the messages joins again, once", async () => {
+  const { world } = await inSession();
+  const delta = { type: "delta", session: SESSION, reply: "r", text: "x" } as const;
+  const joins = () => world.socket.sent.filter(({ type }) => type === "join").length;
+  const before = joins();
+  world.socket.say({ ...delta, offset: 10 });
+  world.socket.say({ ...delta, offset: 11 });
+  assert.equal(joins(), before + 1);
+  assert.equal(world.socket.last("join")?.after, 1);
+});
+
+test("a passing refusal is tried again by itself after what the server asks", async () => {
+  const { world, chat } = await inSession();
+  chat.send("too fast");
+  const id = world.socket.last("send")?.id ?? "";
+  const refusal = { type: "error", ref: id, session: SESSION, message: "Wait" } as const;
+  const sends = () => world.socket.sent.filter((one) => one.type === "send" && one.id === id);
+  world.socket.say({ ...refusal, code: "rate_limited", retry_after_ms: 3000 });
+  await world.advance(2900);
+  assert.equal(sends().length, 1);
+  await world.advance(700);
+  assert.equal(sends().length, 2);
+});
+
+test("a lasting refusal is shown, and the person may retry or discard", async () => {
+  const { world, chat } = await inSession();
+  chat.send("no");
+  const id = world.socket.last("send")?.id ?? "";
+  world.socket.say({ type: "error", ref: id, code: "quota_exceeded", message: "Used up" });
+  assert.equal(chat.snapshot().outbox[0]?.state, "failed");
+  assert.equal(chat.snapshot().outbox[0]?.error?.message, "Used up");
+  chat.retry(id);
+  assert.equal(chat.snapshot().outbox[0]?.state, "sent");
+  chat.discard(id);
+  assert.deepEqual(chat.snapshot().outbox, []);
+});
+
+test("too long a message never reaches the socket", async () => {
+  const { world, chat } = await inSession();
+  const before = world.socket.sent.length;
+  chat.send("x".repeat(101));
+  assert.equal(chat.snapshot().outbox[0]?.error?.code, "too_large");
+  assert.equal(world.socket.sent.length, before);
+});
+
+test("a session that is gone is replaced, and unsent messages go into the new one", async () => {
+  const { world, chat } = await inSession();
+  chat.send("carry me over");
+  await reconnect(world);
+  const ref = world.socket.last("join")?.ref ?? "";
+  world.socket.say({ type: "error", ref, code: "not_found", message: "No such session" });
+  assert.equal(world.socket.last("join")?.bot, BOT);
+  const session = "019aa3c2-7c10-7a3e-9f52-999999999999";
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "", session }));
+  assert.equal(world.socket.last("send")?.session, session);
+  assert.equal(world.socket.last("send")?.text, "carry me over");
+});
+
+test("a visitor the server forgot begins anew instead of being locked out", async () => {
+  const world = new World();
+  world.shared.set(`hubbub:${BOT}:visitor`, "hbv_old");
+  world.shared.set(`hubbub:${BOT}:session`, SESSION);
+  const answers = world.answers;
+  world.answers = (url) => (world.requests.length === 1 ? { status: 401, body: {} } : answers(url));
+  const { chat } = await started(world);
+  assert.equal(chat.snapshot().connection.kind, "online");
+  assert.equal(chat.snapshot().session, null);
+  assert.equal(world.shared.get(`hubbub:${BOT}:visitor`), "hbv_1");
+});
+
+test("a server that never answers is given up and tried again", async () => {
+  const world = new World();
+  const chat = new Chat(world, ORIGIN, BOT);
+  chat.start();
+  await world.advance(25_000);
+  assert.ok(world.sockets.length >= 2);
+  assert.equal(world.sockets[0]?.closed, true);
+  assert.notEqual(chat.snapshot().connection.kind, "online");
+});
+
+test("a socket silent for two heartbeats is probed, and dropped when it stays silent", async () => {
+  const { world } = await inSession();
+  const socket = world.socket;
+  await world.advance(51_000);
+  assert.equal(socket.last("join")?.ref, "probe");
+  await world.advance(9_000);
+  assert.equal(socket.closed, true);
+});
+
+test("typing is throttled and taken back; read is told once", async () => {
+  const { world, chat } = await inSession();
+  for (let n = 0; n < 20; n += 1) {
+    chat.typing();
+    await world.advance(100);
+  }
+  const typing = () => world.socket.sent.filter(({ type }) => type === "typing").length;
+  assert.equal(typing(), 1);
+  await world.advance(5_000);
+  assert.equal(world.socket.last("typing")?.on, false);
+  chat.read();
+  chat.read();
+  assert.equal(world.socket.sent.filter(({ type }) => type === "read").length, 1);
+});
+
+test("two tabs that open at once end in one session", async () => {
+  const { world, chat } = await started();
+  chat.send("mine");
+  const rival = "019aa3c2-7c10-7a3e-9f52-888888888888";
+  world.shared.set(`hubbub:${BOT}:session`, rival);
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "" }));
+  assert.equal(world.socket.last("leave")?.session, SESSION);
+  assert.equal(world.socket.last("join")?.session, rival);
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "", session: rival }));
+  assert.equal(world.socket.last("send")?.session, rival);
+});
+
+test("a new chat waits for what is unsent, then begins empty", async () => {
+  const { world, chat } = await inSession();
+  chat.send("pending");
+  assert.equal(chat.canStartNew(), false);
+  chat.discard(chat.snapshot().outbox[0]?.id ?? "");
+  chat.newChat();
+  assert.equal(chat.snapshot().session, null);
+  assert.equal(world.shared.get(`hubbub:${BOT}:session`), null);
+  assert.deepEqual(chat.snapshot().log.messages, []);
+});
+
+test("a closed chat leaves no timer and no socket behind", async () => {
+  const { world, chat } = await inSession();
+  chat.typing();
+  chat.send("x");
+  chat.close();
+  assert.equal(world.pendingTimers, 0);
+  assert.equal(world.socket.closed, true);
+});
