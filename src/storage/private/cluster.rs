@@ -223,7 +223,17 @@ impl Cluster {
                     return;
                 }
                 delay = (delay * 2).min(RESTART_DELAY_MAX);
-                match self.restart().await {
+                let restarted = tokio::select! {
+                    restarted = self.restart() => restarted,
+                    _ = stop.wait_for(|stop| *stop) => {
+                        // Whatever was being started is ended like any other leftover.
+                        if let Err(error) = leftovers::clear(&self.data).await {
+                            tracing::error!(%error, "the private PostgreSQL does not end");
+                        }
+                        return;
+                    }
+                };
+                match restarted {
                     Ok(child) => break child,
                     Err(error) => tracing::error!(%error, "the private PostgreSQL does not start"),
                 }
