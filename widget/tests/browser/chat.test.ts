@@ -184,7 +184,11 @@ test("a long history comes page by page, keeps its place, and the DOM stays boun
   for (let round = 0; round < 6; round += 1) {
     const first = await page.textContent(".bubble .text");
     // Just below what fetches, so that the place can be measured before.
-    await page.evaluate(() => document.querySelector(".log")?.scrollTo(0, 130));
+    await page.evaluate(async () => {
+      document.querySelector(".log")?.scrollTo(0, 130);
+      // The scroll is told in the next frame.
+      for (const _ of "12") await new Promise(requestAnimationFrame);
+    });
     const before = await topOf(first);
     await page.evaluate(() => document.querySelector<HTMLElement>(".older")?.click());
     await page.waitForFunction(
