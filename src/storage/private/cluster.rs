@@ -223,15 +223,17 @@ impl Cluster {
                     return;
                 }
                 delay = (delay * 2).min(RESTART_DELAY_MAX);
+                let stopped = async { stop.wait_for(|stop| *stop).await.map(|_| ()) };
                 let restarted = tokio::select! {
-                    restarted = self.restart() => restarted,
-                    _ = stop.wait_for(|stop| *stop) => {
-                        // Whatever was being started is ended like any other leftover.
-                        if let Err(error) = leftovers::clear(&self.data).await {
-                            tracing::error!(%error, "the private PostgreSQL does not end");
-                        }
-                        return;
+                    restarted = self.restart() => Some(restarted),
+                    _ = stopped => None,
+                };
+                let Some(restarted) = restarted else {
+                    // Whatever was being started is ended like any other leftover.
+                    if let Err(error) = leftovers::clear(&self.data).await {
+                        tracing::error!(%error, "the private PostgreSQL does not end");
                     }
+                    return;
                 };
                 match restarted {
                     Ok(child) => break child,
