@@ -195,7 +195,8 @@ test("a long history comes page by page, keeps its place, and the DOM stays boun
       (text) => document.querySelector(".bubble .text")?.textContent !== text,
       first,
     );
-    assert.ok(Math.abs((await topOf(first)) - before) <= 1);
+    const moved = (await topOf(first)) - before;
+    assert.ok(Math.abs(moved) <= 1, `round ${round}: moved by ${moved} px`);
   }
   assert.ok((await page.locator(".bubble").count()) <= 200);
   assert.equal(await page.isVisible("text='Message number 1000'"), false);
