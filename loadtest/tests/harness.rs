@@ -1,5 +1,7 @@
 //! The harness, the simulated upstream and the bare reference against each other, in one process.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::time::Duration;
 
 use hubbub_loadtest::harness::report::Report;

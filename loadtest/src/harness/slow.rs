@@ -4,11 +4,13 @@
 //! others see is the median of the two phases of a kind, so that a drift of the machine is not taken
 //! for an effect.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hubbub_protocol::SessionId;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -114,9 +116,18 @@ pub async fn run(
             break;
         }
         let memory = Memory::watch(target);
+        let (looking, seen) = watch::channel(None);
+        let looking = tokio::spawn(look(target.port(), looking));
         let mut watching = JoinSet::new();
         for (index, session) in (0_u32..).zip(&victims) {
-            watching.spawn(suffer(target.clone(), options.clone(), *session, index));
+            let look = seen.clone();
+            watching.spawn(suffer(
+                target.clone(),
+                options.clone(),
+                *session,
+                index,
+                look,
+            ));
         }
         with.push(measured(&deliveries, options, stop).await);
         while let Some(fate) = watching.join_next().await {
@@ -125,6 +136,7 @@ pub async fn run(
                 Err(error) => report.violations.add(format!("a slow device: {error:#}")),
             }
         }
+        looking.abort();
         growth.push(memory.growth().await);
     }
     // Everybody who was cut comes back, before the traffic ends.
@@ -219,27 +231,45 @@ impl Memory {
     }
 }
 
+/// Publishes, again and again, which connections the server still holds; aborted with its phase.
+///
+/// One look for all devices, on a thread of its own: a look of each would delay what is measured.
+async fn look(server_port: u16, seen: watch::Sender<Option<HashSet<u16>>>) {
+    let mut pace = interval(LOOK_EVERY);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        let ports = tokio::task::spawn_blocking(move || process::established_clients(server_port));
+        seen.send_replace(ports.await.unwrap_or_default());
+    }
+}
+
 /// One device that does not read: waits until it is cut, then looks at what it got.
 async fn suffer(
     target: Target,
     options: SlowDevice,
     session: SessionId,
     index: u32,
+    mut seen: watch::Receiver<Option<HashSet<u16>>>,
 ) -> anyhow::Result<Fate> {
     let mut device = RawDevice::join(&target, session).await?;
     let joined_at = Instant::now();
     let (port, sips) = (device.port(), index.is_multiple_of(SIPS_EVERY));
-    let mut looking = interval(LOOK_EVERY);
-    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first look under way may have begun before this connection was there.
+    seen.changed().await?;
     let mut looks: u32 = 0;
     let mut cut_after = None;
     while joined_at.elapsed() < Duration::from_secs(options.cut_within) {
-        looking.tick().await;
+        seen.changed().await?;
         looks += 1;
         if sips && looks.is_multiple_of(4) {
             device.sip().await;
         }
-        if process::server_side_established(target.port(), port) == Some(false) {
+        let gone = seen
+            .borrow_and_update()
+            .as_ref()
+            .is_some_and(|ports| !ports.contains(&port));
+        if gone {
             cut_after = Some(joined_at.elapsed());
             break;
         }
