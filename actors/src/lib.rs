@@ -24,6 +24,9 @@ mod tenant;
 pub mod testing;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use device::{Delivery, Outlet, Undelivered};
 pub use hub::{Hub, HubConfig};
 pub use pool::PoolConfig;

@@ -12,8 +12,6 @@ pub(crate) mod feed;
 pub mod handle;
 pub mod messages;
 pub(crate) mod state;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -21,14 +21,17 @@ use crate::session::{Session, SessionHandle, SessionPorts};
 use crate::supervision::spawn_watched;
 
 struct Registered {
-    tenant: TenantId,
     address: WeakAddr<Session>,
     generation: u64,
 }
 
+/// The tenant is part of the key: who asks for another tenant's session gets an actor that finds nothing,
+/// and stands in nobody's way.
+type Key = (TenantId, SessionId);
+
 /// Every live session of this node.
 pub(crate) struct Sessions {
-    live: DashMap<SessionId, Registered>,
+    live: DashMap<Key, Registered>,
     generations: AtomicU64,
     count: Arc<AtomicUsize>,
     max: usize,
@@ -39,7 +42,7 @@ pub(crate) struct Sessions {
 /// A session's place in the registry, given back when dropped.
 pub(crate) struct Registration {
     sessions: Weak<Sessions>,
-    session: SessionId,
+    key: Key,
     generation: u64,
     count: Arc<AtomicUsize>,
 }
@@ -51,7 +54,7 @@ impl Drop for Registration {
             // A successor may stand there already.
             sessions
                 .live
-                .remove_if(&self.session, |_, r| r.generation == self.generation);
+                .remove_if(&self.key, |_, r| r.generation == self.generation);
             sessions.shrink();
         }
     }
@@ -88,12 +91,9 @@ impl Sessions {
                 self.quarantine.clone(),
             ))
         };
-        match self.live.entry(session) {
+        match self.live.entry((tenant, session)) {
             Entry::Occupied(mut entry) => {
                 if let Some(address) = live(entry.get()) {
-                    if entry.get().tenant != tenant {
-                        return Err(Rejection::no_session());
-                    }
                     return handle(address);
                 }
                 let (registered, address) = self.start(tenant, session)?;
@@ -115,9 +115,9 @@ impl Sessions {
 
     /// Every live session, for the drain.
     pub(crate) fn all(self: &Arc<Self>) -> Vec<SessionHandle> {
-        let of = |entry: dashmap::mapref::multiple::RefMulti<'_, SessionId, Registered>| {
+        let of = |entry: dashmap::mapref::multiple::RefMulti<'_, Key, Registered>| {
             live(entry.value())
-                .map(|address| SessionHandle::new(address, *entry.key(), self.quarantine.clone()))
+                .map(|address| SessionHandle::new(address, entry.key().1, self.quarantine.clone()))
         };
         self.live.iter().filter_map(of).collect()
     }
@@ -144,7 +144,7 @@ impl Sessions {
         gauge(self.count.fetch_add(1, Ordering::Relaxed) + 1);
         let registration = Registration {
             sessions: Arc::downgrade(self),
-            session,
+            key: (tenant, session),
             generation,
             count: self.count.clone(),
         };
@@ -155,7 +155,6 @@ impl Sessions {
         self.watch(tenant, session, task);
         Ok((
             Registered {
-                tenant,
                 address: address.downgrade(),
                 generation,
             },

@@ -147,10 +147,11 @@ impl PoolState {
         now: Instant,
         gone: impl Fn(Ticket) -> bool,
     ) -> Option<(Ticket, usize)> {
+        // Also while no slot is free: whoever left must not keep others out of the queue.
+        self.queue.retain(|(ticket, _)| !gone(*ticket));
         if !self.slots.iter().any(|slots| slots.is_free(now)) {
             return None;
         }
-        self.queue.retain(|(ticket, _)| !gone(*ticket));
         let (at, index) = self
             .queue
             .iter()

@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn slots_are_never_exceeded_and_order_is_kept(
         slots in prop::collection::vec(1u32..4, 1..4),
-        steps in prop::collection::vec((any::<bool>(), 0usize..4), 0..200),
+        steps in prop::collection::vec((proptest::bool::ANY, 0usize..4), 0..200),
     ) {
         let now = Instant::now();
         let upstreams = slots.len();

@@ -1,0 +1,326 @@
+//! The rows, and the rules that PostgreSQL's constraints and the batch enforce.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::{
+    BotId, ClientMessageId, EndedReply, Epoch, NodeId, ReplyId, ReplyState, Role, Seq, SessionId,
+    TenantId, Timestamp,
+};
+use tokio::time::Instant;
+
+use crate::ports::{
+    Append, AppendRefusal, Appended, BotConfig, FinishedReply, NewMessage, NewSession,
+    PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+};
+
+/// How long a node's lease lasts after it was renewed.
+const LEASE: Duration = Duration::from_secs(10);
+
+pub(super) struct Rows {
+    pub(super) tenants: HashMap<TenantId, TenantLimits>,
+    pub(super) bots: HashMap<(TenantId, BotId), BotConfig>,
+    pub(super) epoch: Epoch,
+    sessions: HashMap<SessionId, SessionRow>,
+    leases: HashMap<NodeId, Instant>,
+}
+
+struct SessionRow {
+    new: NewSession,
+    messages: Vec<StoredMessage>,
+    replies: BTreeMap<Seq, ReplyRow>,
+}
+
+struct ReplyRow {
+    pending: PendingReply,
+    end: Option<FinishedReply>,
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self {
+            tenants: HashMap::new(),
+            bots: HashMap::new(),
+            epoch: Epoch::generate(),
+            sessions: HashMap::new(),
+            leases: HashMap::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, new: NewSession) -> Result<SessionRecord, StoreError> {
+        if !self.bots.contains_key(&(new.tenant, new.bot)) {
+            return Err(StoreError::NoBot);
+        }
+        let (tenant, session) = (new.tenant, new.session);
+        let row = SessionRow {
+            new,
+            messages: Vec::new(),
+            replies: BTreeMap::new(),
+        };
+        self.sessions.insert(session, row);
+        self.record(tenant, session).ok_or(StoreError::Internal)
+    }
+
+    pub(super) fn record(&self, tenant: TenantId, session: SessionId) -> Option<SessionRecord> {
+        let row = self.session(tenant, session)?;
+        Some(SessionRecord {
+            tenant,
+            session,
+            bot: row.new.bot,
+            visitor: row.new.visitor,
+            head: row.head(),
+            fence: 0,
+            epoch: self.epoch,
+            pending: self.pending(session),
+        })
+    }
+
+    pub(super) fn append(&mut self, append: Append) -> Result<Appended, AppendRefusal> {
+        let (tenant, session) = (append.tenant(), append.session());
+        let row = self
+            .sessions
+            .get_mut(&session)
+            .filter(|row| row.new.tenant == tenant)
+            .ok_or(AppendRefusal::NoSession)?;
+        match append {
+            Append::Message(message) => row.store(message),
+            Append::Reply(end) => row.end(end),
+        }
+    }
+
+    pub(super) fn messages(&self, session: SessionId) -> Vec<StoredMessage> {
+        let row = self.sessions.get(&session);
+        row.map(|row| row.messages.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn list_after(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        after: Seq,
+        limit: u32,
+    ) -> Transcript {
+        let limit = limit as usize;
+        let mut messages = self.messages_of(tenant, session);
+        messages.retain(|message| message.seq > after);
+        let more = messages.len() > limit;
+        messages.truncate(limit);
+        self.page(session, messages, more)
+    }
+
+    pub(super) fn list_before(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        before: Option<Seq>,
+        limit: u32,
+    ) -> Transcript {
+        let mut messages = self.messages_of(tenant, session);
+        messages.retain(|message| before.is_none_or(|before| message.seq < before));
+        let surplus = messages.len().saturating_sub(limit as usize);
+        messages.drain(..surplus);
+        self.page(session, messages, surplus > 0)
+    }
+
+    pub(super) fn ended(&self, session: SessionId, first: Seq, last: Seq) -> Vec<EndedReply> {
+        let Some(row) = self.sessions.get(&session) else {
+            return Vec::new();
+        };
+        let in_page = row.replies.range(first..=last);
+        in_page.filter_map(|(_, reply)| reply.ended()).collect()
+    }
+
+    pub(super) fn pending(&self, session: SessionId) -> Vec<PendingReply> {
+        let Some(row) = self.sessions.get(&session) else {
+            return Vec::new();
+        };
+        let pending = row.replies.values().filter(|reply| reply.end.is_none());
+        pending.map(|reply| reply.pending.clone()).collect()
+    }
+
+    pub(super) fn renew(&mut self, node: NodeId) {
+        self.leases.insert(node, Instant::now() + LEASE);
+    }
+
+    pub(super) fn expire(&mut self, node: NodeId) {
+        self.leases.remove(&node);
+    }
+
+    pub(super) fn claim(&mut self, node: NodeId, limit: u32) -> Vec<(TenantId, PendingReply)> {
+        let now = Instant::now();
+        let leases = &self.leases;
+        let is_orphan = |reply: &&mut ReplyRow| {
+            let owner = reply.pending.node;
+            reply.end.is_none()
+                && owner != node
+                && leases.get(&owner).is_none_or(|until| *until <= now)
+        };
+        let mut claimed = Vec::new();
+        for row in self.sessions.values_mut() {
+            for reply in row.replies.values_mut().filter(is_orphan) {
+                if claimed.len() >= limit as usize {
+                    return claimed;
+                }
+                reply.pending.node = node;
+                reply.pending.fence += 1;
+                claimed.push((row.new.tenant, reply.pending.clone()));
+            }
+        }
+        claimed
+    }
+
+    fn session(&self, tenant: TenantId, session: SessionId) -> Option<&SessionRow> {
+        let row = self.sessions.get(&session);
+        row.filter(|row| row.new.tenant == tenant)
+    }
+
+    fn messages_of(&self, tenant: TenantId, session: SessionId) -> Vec<StoredMessage> {
+        let row = self.session(tenant, session);
+        row.map(|row| row.messages.clone()).unwrap_or_default()
+    }
+
+    fn page(&self, session: SessionId, messages: Vec<StoredMessage>, more: bool) -> Transcript {
+        let ended = match (messages.first(), messages.last()) {
+            (Some(first), Some(last)) => self.ended(session, first.seq, last.seq),
+            _ => Vec::new(),
+        };
+        Transcript {
+            messages,
+            ended,
+            more,
+        }
+    }
+}
+
+impl SessionRow {
+    fn head(&self) -> Seq {
+        self.messages
+            .last()
+            .map_or(Seq::ZERO, |message| message.seq)
+    }
+
+    fn find(&self, id: ClientMessageId) -> Option<&StoredMessage> {
+        self.messages.iter().find(|message| message.id == id)
+    }
+
+    fn store(&mut self, new: NewMessage) -> Result<Appended, AppendRefusal> {
+        if let Some(stored) = self.find(new.id) {
+            if stored.text != new.text || stored.reply.is_some() {
+                return Err(AppendRefusal::Conflict);
+            }
+            let reply = self.replies.get(&stored.seq);
+            return Ok(Appended::Message {
+                message: stored.clone(),
+                duplicate: true,
+                reply: reply.map(|row| row.pending.reply),
+            });
+        }
+        let seq = self.head().next();
+        let at = Timestamp::now();
+        let message = StoredMessage {
+            session: new.session,
+            seq,
+            id: new.id,
+            role: new.role,
+            author: new.author,
+            text: new.text,
+            attachments: Vec::new(),
+            metadata: new.metadata,
+            at,
+            reply: None,
+            model: None,
+            usage: None,
+            latency_ms: None,
+        };
+        self.messages.push(message.clone());
+        if let Some((reply, node, fence)) = new.reply {
+            let pending = PendingReply {
+                session: new.session,
+                reply,
+                to: seq,
+                node,
+                fence,
+                asked_at: at,
+            };
+            self.replies.insert(seq, ReplyRow { pending, end: None });
+        }
+        Ok(Appended::Message {
+            message,
+            duplicate: false,
+            reply: new.reply.map(|(reply, ..)| reply),
+        })
+    }
+
+    fn end(&mut self, end: FinishedReply) -> Result<Appended, AppendRefusal> {
+        let head = self.head();
+        let row = self
+            .replies
+            .values_mut()
+            .find(|row| row.pending.reply == end.reply)
+            .filter(|row| row.pending.node == end.node && row.pending.fence == end.fence)
+            .ok_or(AppendRefusal::StaleFence)?;
+        let is_repeat = match &row.end {
+            // The same batch, sent again: the same answer. Any other end is too late.
+            Some(known) if known.end == end.end && known.text == end.text => true,
+            Some(_) => return Err(AppendRefusal::StaleFence),
+            None => false,
+        };
+        if !is_repeat {
+            row.end = Some(end.clone());
+        }
+        if end.end != ReplyEnd::Completed {
+            return Ok(Appended::ReplyEnded);
+        }
+        if !is_repeat {
+            self.messages.push(answer(&end, head.next()));
+        }
+        let message = self.find(end.reply.into()).cloned();
+        Ok(Appended::Message {
+            message: message.ok_or(AppendRefusal::StaleFence)?,
+            duplicate: is_repeat,
+            reply: None,
+        })
+    }
+}
+
+impl ReplyRow {
+    fn ended(&self) -> Option<EndedReply> {
+        let end = self.end.as_ref()?;
+        let state = match &end.end {
+            ReplyEnd::Completed => return None,
+            ReplyEnd::Cancelled => ReplyState::Cancelled,
+            ReplyEnd::Failed(code, message) => ReplyState::Failed {
+                error: ErrorBody {
+                    code: *code,
+                    message: message.clone(),
+                    retry_after_ms: None,
+                },
+            },
+        };
+        Some(EndedReply {
+            reply: end.reply,
+            to: self.pending.to,
+            state,
+            text: end.text.clone(),
+        })
+    }
+}
+
+fn answer(end: &FinishedReply, seq: Seq) -> StoredMessage {
+    StoredMessage {
+        session: end.session,
+        seq,
+        id: end.reply.into(),
+        role: Role::Assistant,
+        author: end.author.clone(),
+        text: end.text.clone(),
+        attachments: Vec::new(),
+        metadata: None,
+        at: Timestamp::now(),
+        reply: Some(end.reply),
+        model: end.model.clone(),
+        usage: end.usage,
+        latency_ms: Some(end.latency_ms),
+    }
+}

@@ -1,0 +1,203 @@
+//! An LLM that follows a script, in virtual time.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use hubbub_protocol::Usage;
+
+use crate::ports::{ChatRequest, Upstream, UpstreamError, UpstreamEvent};
+
+/// One step of an attempt.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A piece of text.
+    Text(String),
+    /// Silence for a while.
+    Wait(Duration),
+    /// The end of a complete answer.
+    Finish(Option<Usage>),
+    /// The attempt fails.
+    Fail(UpstreamError),
+    /// Silence for ever, as of an upstream whose time-outs are set too long.
+    Hang,
+    /// The upstream's code panics.
+    Panic,
+}
+
+impl Step {
+    /// A piece of text.
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    /// Silence for some milliseconds.
+    pub fn wait_ms(ms: u64) -> Self {
+        Self::Wait(Duration::from_millis(ms))
+    }
+
+    /// A complete answer: its pieces with a pause before each.
+    pub fn answer(pieces: &[&str], pause: Duration) -> Vec<Self> {
+        let mut steps: Vec<Self> = pieces
+            .iter()
+            .flat_map(|piece| [Self::Wait(pause), Self::text(piece)])
+            .collect();
+        steps.push(Self::Finish(None));
+        steps
+    }
+}
+
+/// An upstream that answers each request with the next script, or with the usual one.
+pub struct ScriptedUpstream {
+    name: String,
+    slots: u32,
+    context_tokens: u32,
+    usual: Mutex<Vec<Step>>,
+    scripts: Mutex<VecDeque<Vec<Step>>>,
+    requests: Mutex<Vec<ChatRequest>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+    abandoned: AtomicUsize,
+}
+
+impl ScriptedUpstream {
+    /// An upstream with that many slots, which usually answers "Hello, world." in two pieces.
+    pub fn new(name: &str, slots: u32) -> Arc<Self> {
+        let usual = Step::answer(&["Hello, ", "world."], Duration::from_millis(10));
+        Arc::new(Self {
+            name: name.to_owned(),
+            slots,
+            context_tokens: 8_192,
+            usual: Mutex::new(usual),
+            scripts: Mutex::default(),
+            requests: Mutex::default(),
+            counts: Arc::default(),
+        })
+    }
+
+    /// What it does whenever no other script is left.
+    pub fn usually(&self, steps: Vec<Step>) {
+        *lock(&self.usual) = steps;
+    }
+
+    /// What it does at the next request for which nothing else was scripted.
+    pub fn then(&self, steps: Vec<Step>) {
+        lock(&self.scripts).push_back(steps);
+    }
+
+    /// Every request so far, oldest first.
+    pub fn requests(&self) -> Vec<ChatRequest> {
+        lock(&self.requests).clone()
+    }
+
+    /// Streams open now.
+    pub fn running(&self) -> usize {
+        self.counts.running.load(Ordering::Relaxed)
+    }
+
+    /// The most streams that were ever open at once.
+    pub fn most_running(&self) -> usize {
+        self.counts.most_running.load(Ordering::Relaxed)
+    }
+
+    /// Streams dropped before their end: requests that were closed.
+    pub fn abandoned(&self) -> usize {
+        self.counts.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+/// An open stream.
+struct Running {
+    steps: VecDeque<Step>,
+    counts: Arc<Counts>,
+    has_ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.counts.running.fetch_sub(1, Ordering::Relaxed);
+        if !self.has_ended {
+            self.counts.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Running {
+    async fn next(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
+        if self.has_ended {
+            return None;
+        }
+        loop {
+            let Some(step) = self.steps.pop_front() else {
+                // A script without an end is a connection that broke.
+                self.has_ended = true;
+                return None;
+            };
+            match step {
+                Step::Text(text) => return Some(Ok(UpstreamEvent::Text(text))),
+                Step::Wait(pause) => tokio::time::sleep(pause).await,
+                Step::Hang => std::future::pending().await,
+                Step::Panic => std::panic::panic_any("a panic that the test asked for"),
+                Step::Finish(usage) => {
+                    self.has_ended = true;
+                    return Some(Ok(UpstreamEvent::Finished { model: None, usage }));
+                }
+                Step::Fail(error) => {
+                    self.has_ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl Upstream for ScriptedUpstream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn default_model(&self) -> &str {
+        &self.name
+    }
+
+    fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    fn context_tokens(&self) -> u32 {
+        self.context_tokens
+    }
+
+    fn stream(
+        &self,
+        request: ChatRequest,
+    ) -> BoxStream<'static, Result<UpstreamEvent, UpstreamError>> {
+        lock(&self.requests).push(request);
+        let scripted = lock(&self.scripts).pop_front();
+        let steps = scripted.unwrap_or_else(|| lock(&self.usual).clone());
+        let now = self.counts.running.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counts.most_running.fetch_max(now, Ordering::Relaxed);
+        let running = Running {
+            steps: steps.into(),
+            counts: self.counts.clone(),
+            has_ended: false,
+        };
+        stream::unfold(running, |mut running| async move {
+            let event = running.next().await?;
+            Some((event, running))
+        })
+        .boxed()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

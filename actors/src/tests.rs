@@ -1,0 +1,16 @@
+//! The behaviour as a device sees it: everything goes in through [`crate::Hub`] and its handles, and is
+//! judged by the frames that come out and by what storage holds afterwards. Time is virtual.
+
+mod chat;
+mod crashes;
+mod devices;
+mod draining;
+mod joining;
+mod lifecycle;
+mod limits;
+mod node;
+mod recorder;
+mod stopping;
+mod storage;
+mod upstreams;
+mod view;
