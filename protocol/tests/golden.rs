@@ -2,6 +2,13 @@
 //! to an equal JSON value, and no kind of frame is without an example. The widget's types are
 //! checked against the same files.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: whatever is not as expected shall fail it, in its functions too"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
