@@ -78,7 +78,7 @@ pub async fn no_such_route() -> Result<HttpResponse, ApiError> {
 /// Middleware: gives every request an id and a span, and every refusal a problem body.
 ///
 /// # Errors
-/// None of its own.
+/// None of its own: handlers' errors have become responses by now.
 pub async fn problems(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -88,11 +88,7 @@ pub async fn problems(
     let span = tracing::info_span!(
         "http.request", request_id = %id, method = %request.method(), path = request.path()
     );
-    let http_request = request.request().clone();
-    let response = match next.call(request).instrument(span.clone()).await {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => ServiceResponse::from_err(error, http_request),
-    };
+    let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     let mut response = with_problem_body(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -10,13 +10,25 @@ use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 
+/// Why a stream failed, where the guard knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Not by anything the guard saw.
+    #[default]
+    Unknown,
+    /// A frame was announced that is larger than the limit.
+    TooBig,
+    /// The client is gone.
+    Broken,
+}
+
 /// What the guard found, read by the connection when its stream fails.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Verdict(Rc<Cell<bool>>);
+pub(super) struct Verdict(Rc<Cell<Fault>>);
 
 impl Verdict {
-    /// Whether a frame was announced that is larger than the limit.
-    pub(super) fn is_too_big(&self) -> bool {
+    /// Why the stream failed.
+    pub(super) fn fault(&self) -> Fault {
         self.0.get()
     }
 }
@@ -109,13 +121,17 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled
-            && !this.headers.admit(bytes, this.limit)
-        {
-            this.verdict.0.set(true);
-            return Poll::Ready(Some(Err(PayloadError::Overflow)));
+        match &polled {
+            Poll::Ready(Some(Ok(bytes))) if !this.headers.admit(bytes, this.limit) => {
+                this.verdict.0.set(Fault::TooBig);
+                Poll::Ready(Some(Err(PayloadError::Overflow)))
+            }
+            Poll::Ready(Some(Err(_))) => {
+                this.verdict.0.set(Fault::Broken);
+                polled
+            }
+            _ => polled,
         }
-        polled
     }
 }
 

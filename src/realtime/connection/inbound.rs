@@ -9,6 +9,7 @@ use hubbub_protocol::{ClientFrame, CloseCode, ErrorCode, FrameError, ServerFrame
 use tokio::time::Instant;
 
 use super::{Connection, MAX_ASKING, say};
+use crate::realtime::guard::Fault;
 
 impl StreamHandler<Result<ws::Message, ProtocolError>> for Connection {
     fn handle(
@@ -24,6 +25,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Connection {
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Binary(_)) => self.close(CloseCode::Unsupported, ctx),
             Ok(ws::Message::Close(_)) => self.close(CloseCode::Done, ctx),
+            Err(_) if self.verdict.fault() == Fault::Broken => ctx.stop(),
             Err(error) => {
                 let code = self.close_code(&error);
                 self.close(code, ctx);
@@ -40,7 +42,7 @@ impl Connection {
     /// The codec reports three different faults as `Io`.
     fn close_code(&self, error: &ProtocolError) -> CloseCode {
         match error {
-            _ if self.verdict.is_too_big() => CloseCode::TooBig,
+            _ if self.verdict.fault() == Fault::TooBig => CloseCode::TooBig,
             ProtocolError::Overflow => CloseCode::TooBig,
             ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::Other => {
                 CloseCode::NotUtf8
