@@ -93,7 +93,8 @@ impl Hub {
         self.0.sessions.open(new).await
     }
 
-    /// A session, live. It lives at least as long as the handle.
+    /// A session, live. It ends once it had no device and nothing to do for the idle time-out; the handle
+    /// is not live then, and another one is to be asked for.
     pub fn session(
         &self,
         tenant: TenantId,

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use hubbub_protocol::{EndedReply, TenantId};
 
 use crate::capacity;
+use crate::ports::{Append, PendingReply};
 use crate::session::SessionPorts;
+use crate::session::answering::{END_RETRY, end_state, lost};
 use crate::sessions::Sessions;
 
 /// How often the lease is renewed and orphans are looked for. A lease lasts several of these.
@@ -28,8 +31,14 @@ impl LeaseKeeper {
 
     fn turn_later(ctx: &mut Context<Self>, after: Duration) {
         ctx.run_later(after, |keeper, ctx| {
-            let turn = turn(keeper.ports.clone(), keeper.sessions.clone()).into_actor(keeper);
-            ctx.spawn(turn.map(|(), _, ctx| Self::turn_later(ctx, INTERVAL)));
+            let turn = turn(keeper.ports.clone()).into_actor(keeper);
+            ctx.spawn(turn.map(|orphans, keeper, ctx| {
+                for (tenant, reply) in orphans {
+                    let (ports, sessions) = (keeper.ports.clone(), keeper.sessions.clone());
+                    ctx.spawn(end_orphan(ports, sessions, tenant, reply).into_actor(keeper));
+                }
+                Self::turn_later(ctx, INTERVAL);
+            }));
         });
     }
 }
@@ -42,13 +51,14 @@ impl Actor for LeaseKeeper {
     }
 }
 
-async fn turn(ports: Arc<SessionPorts>, sessions: Arc<Sessions>) {
+/// Renews the lease and claims orphans.
+async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
     ports.tenants.sweep();
     if let Err(error) = ports.store.renew_lease(ports.node).await {
         tracing::warn!(%error, "the lease was not renewed");
-        return;
+        return Vec::new();
     }
-    let orphans = match ports
+    match ports
         .store
         .claim_orphans(ports.node, capacity::ORPHANS)
         .await
@@ -56,15 +66,38 @@ async fn turn(ports: Arc<SessionPorts>, sessions: Arc<Sessions>) {
         Ok(orphans) => orphans,
         Err(error) => {
             tracing::warn!(%error, "orphaned replies were not looked for");
-            return;
+            Vec::new()
         }
-    };
-    for (tenant, reply) in orphans {
-        tracing::info!(reply = %reply.reply, session = %reply.session, "ending an orphaned reply");
-        let session = reply.session;
-        if !sessions.recover(tenant, reply) {
-            // The reply is this node's now; the session ends it when it is next loaded.
-            tracing::warn!(%session, "the session is too busy to end an orphaned reply now");
+    }
+}
+
+/// Ends one orphan, now this node's, however long storage needs, and tells its devices on this node.
+async fn end_orphan(
+    ports: Arc<SessionPorts>,
+    sessions: Arc<Sessions>,
+    tenant: TenantId,
+    reply: PendingReply,
+) {
+    tracing::info!(reply = %reply.reply, session = %reply.session, "ending an orphaned reply");
+    let _busy = ports.busy.mark();
+    let lost = lost(ports.node, tenant, &reply);
+    loop {
+        match ports.writer.append(Append::Reply(lost.clone())).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(refusal)) => {
+                tracing::warn!(%refusal, reply = %reply.reply, "an orphaned reply was not ended");
+                return;
+            }
+            Err(_not_stored) => tokio::time::sleep(END_RETRY).await,
         }
+    }
+    if let Some(state) = end_state(&lost.end) {
+        let ended = EndedReply {
+            reply: reply.reply,
+            to: reply.to,
+            state,
+            text: lost.text,
+        };
+        sessions.tell_ended(tenant, reply.session, ended);
     }
 }

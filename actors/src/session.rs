@@ -7,13 +7,14 @@
 //! ends as failed.
 
 pub(crate) mod answering;
+mod catching_up;
 pub(crate) mod fanout;
 pub(crate) mod feed;
 pub mod handle;
 pub mod messages;
 pub(crate) mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::tenant::{BotWatch, SessionPermit, Tenants};
 use crate::writer::{AppendError, WriterHandle};
 use feed::Feed;
 use messages::{
-    EndReplies, JoinSession, LeaveSession, PostMessage, RecoverReply, ReplyProgress, Signal,
+    EndReplies, JoinSession, LeaveSession, PostMessage, ReplyProgress, ReplyRecovered, Signal,
     SignalKind, StopReply,
 };
 use state::{Question, SessionEvent, SessionState};
@@ -94,6 +95,7 @@ enum Phase {
 
 /// A loaded session.
 pub(crate) struct Live {
+    /// Its pending replies are those that are being ended because nobody writes them any more.
     record: SessionRecord,
     state: SessionState,
     feed: Feed,
@@ -108,6 +110,9 @@ pub(crate) struct Live {
     present: Vec<Principal>,
     idle_since: Option<Instant>,
     catching_up: bool,
+    reconciling: bool,
+    /// Replies that ended lately.
+    ended: VecDeque<ReplyId>,
     /// Held while something is going on that a drain must wait for.
     busy: Option<BusyMark>,
 }
@@ -152,7 +157,9 @@ impl Session {
         let (ports, tenant, id) = (self.ports.clone(), self.tenant, self.id);
         async move {
             let record = ports.store.load_session(tenant, id).await?;
-            let record = record.ok_or(Rejection::no_session())?;
+            let mut record = record.ok_or(Rejection::no_session())?;
+            // Ours, and yet nobody writes them: the session that had them written died.
+            record.pending.retain(|reply| reply.node == ports.node);
             let tenant = ports.tenants.open(tenant).await?;
             let permit = tenant.admit_session()?;
             let bot = permit.tenant().watch_bot(record.bot).await?;
@@ -169,6 +176,8 @@ impl Session {
                 present: Vec::new(),
                 idle_since: None,
                 catching_up: false,
+                reconciling: false,
+                ended: VecDeque::new(),
                 busy: None,
                 record,
             })
@@ -180,9 +189,7 @@ impl Session {
             Ok(live) => {
                 let pending = live.record.pending.clone();
                 self.phase = Phase::Live(Box::new(live));
-                let node = self.ports.node;
-                // Ours, and yet nobody writes them: the session that had them written died.
-                for reply in pending.into_iter().filter(|reply| reply.node == node) {
+                for reply in pending {
                     self.end_lost(&reply, ctx);
                 }
                 self.stop_when_idle(ctx);
@@ -200,7 +207,7 @@ impl Session {
         let timeout = self.ports.config.idle_timeout;
         self.mark_busy();
         let Ok(live) = self.live() else { return };
-        if !live.devices.is_empty() || !live.state.is_idle() {
+        if !live.devices.is_empty() || !live.is_idle() {
             live.idle_since = None;
             return;
         }
@@ -222,7 +229,7 @@ impl Session {
     fn mark_busy(&mut self) {
         let busy = self.ports.busy.clone();
         let Ok(live) = self.live() else { return };
-        if live.state.is_idle() {
+        if live.is_idle() {
             live.busy = None;
         } else if live.busy.is_none() {
             live.busy = Some(busy.mark());
@@ -244,6 +251,7 @@ impl Session {
             }
         };
         self.mark_busy();
+        let proposed = append.reply.map(|(reply, ..)| reply);
         let appended = self
             .ports
             .writer
@@ -257,11 +265,21 @@ impl Session {
                         message,
                         duplicate,
                         reply,
-                    })) => Ok(session.posted(&message, duplicate, reply, ctx)),
+                    })) => {
+                        // Our own reply is stored with it: it was this very entry that was stored,
+                        // by an attempt whose answer was lost.
+                        let is_own = reply.is_some() && reply == proposed;
+                        Ok(session.posted(&message, duplicate && !is_own, reply, ctx))
+                    }
                     Ok(Ok(Appended::ReplyEnded)) => Err(Rejection::internal()),
                     Ok(Err(refusal)) => Err(refusal.into()),
                     Err(AppendError::Overloaded) => Err(Rejection::overloaded()),
-                    Err(AppendError::Unavailable) => Err(Rejection::unavailable()),
+                    Err(AppendError::Unavailable) => {
+                        // Perhaps it is stored all the same, and its writer never asks again.
+                        session.reconcile_later(answering::END_RETRY, ctx);
+                        Err(Rejection::unavailable())
+                    }
+                    Err(AppendError::Failed) => Err(Rejection::internal()),
                 };
                 if posted.is_err()
                     && let Ok(live) = session.live()
@@ -310,7 +328,10 @@ impl Session {
     ) -> Posted {
         let seq = message.seq;
         if let Ok(live) = self.live() {
-            // A repeat's reply was begun when it was first stored; its answer may be long finished.
+            // A repeat's reply was begun when it was first stored, unless nobody learned of that; its
+            // answer may be long finished.
+            let is_unheard = duplicate
+                && reply.is_some_and(|reply| !live.state.knows(reply) && !live.is_ending(reply));
             let question = reply.filter(|_| !duplicate).map(|reply| Question {
                 reply,
                 to: seq,
@@ -320,6 +341,9 @@ impl Session {
             live.state.apply(SessionEvent::PostFinished(question));
             live.feed
                 .post(seq, encode(&ServerFrame::Message(message.clone())));
+            if is_unheard {
+                self.reconcile_later(Duration::ZERO, ctx);
+            }
         }
         self.flush_now(ctx);
         self.catch_up_later(ctx);
@@ -422,18 +446,12 @@ impl Handler<ReplyProgress> for Session {
     }
 }
 
-impl Handler<RecoverReply> for Session {
+impl Handler<ReplyRecovered> for Session {
     type Result = ();
 
-    fn handle(&mut self, RecoverReply(reply): RecoverReply, ctx: &mut Self::Context) {
-        let is_written = self.live().is_ok_and(|live| {
-            live.state
-                .answer()
-                .is_some_and(|a| a.question.reply == reply.reply)
-        });
-        if !is_written {
-            self.end_lost(&reply, ctx);
-        }
+    fn handle(&mut self, ReplyRecovered(ended): ReplyRecovered, ctx: &mut Self::Context) {
+        self.tell_end(ended.reply, ended.to, ended.state);
+        self.flush_now(ctx);
     }
 }
 

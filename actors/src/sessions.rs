@@ -11,12 +11,14 @@ use actix::WeakAddr;
 use actix::prelude::*;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use hubbub_protocol::{ErrorCode, SessionId, TenantId};
+use hubbub_protocol::{EndedReply, ErrorCode, SessionId, TenantId};
+use tokio::time::Instant;
 
 use crate::capacity;
-use crate::ports::{NewSession, PendingReply};
+use crate::ports::NewSession;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
+use crate::session::messages::ReplyRecovered;
 use crate::session::{Session, SessionHandle, SessionPorts};
 use crate::supervision::spawn_watched;
 
@@ -28,6 +30,9 @@ struct Registered {
 /// The tenant is part of the key: who asks for another tenant's session gets an actor that finds nothing,
 /// and stands in nobody's way.
 type Key = (TenantId, SessionId);
+
+/// A session that lived this long before it died is built again at once.
+const REBUILD_AFTER: Duration = Duration::from_secs(1);
 
 /// Every live session of this node.
 pub(crate) struct Sessions {
@@ -84,6 +89,15 @@ impl Sessions {
         tenant: TenantId,
         session: SessionId,
     ) -> Result<SessionHandle, Rejection> {
+        self.get_or_start(tenant, session, false)
+    }
+
+    fn get_or_start(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        session: SessionId,
+        is_rebuilt: bool,
+    ) -> Result<SessionHandle, Rejection> {
         let handle = |address| {
             Ok(SessionHandle::new(
                 address,
@@ -96,12 +110,12 @@ impl Sessions {
                 if let Some(address) = live(entry.get()) {
                     return handle(address);
                 }
-                let (registered, address) = self.start(tenant, session)?;
+                let (registered, address) = self.start(tenant, session, is_rebuilt)?;
                 entry.insert(registered);
                 handle(address)
             }
             Entry::Vacant(entry) => {
-                let (registered, address) = self.start(tenant, session)?;
+                let (registered, address) = self.start(tenant, session, is_rebuilt)?;
                 entry.insert(registered);
                 handle(address)
             }
@@ -122,16 +136,23 @@ impl Sessions {
         self.live.iter().filter_map(of).collect()
     }
 
-    /// Has a reply ended whose node died.
-    pub(crate) fn recover(self: &Arc<Self>, tenant: TenantId, reply: PendingReply) -> bool {
-        self.get(tenant, reply.session)
-            .is_ok_and(|session| session.recover(reply))
+    /// Tells a session, if it is live, that a reply was ended whose node died.
+    pub(crate) fn tell_ended(&self, tenant: TenantId, session: SessionId, ended: EndedReply) {
+        let address = self
+            .live
+            .get(&(tenant, session))
+            .and_then(|registered| live(registered.value()));
+        let Some(address) = address else { return };
+        if address.try_send(ReplyRecovered(ended)).is_err() {
+            tracing::warn!(%session, "devices were not told of an orphaned reply's end");
+        }
     }
 
     fn start(
         self: &Arc<Self>,
         tenant: TenantId,
         session: SessionId,
+        is_rebuilt: bool,
     ) -> Result<(Registered, Addr<Session>), Rejection> {
         if self.count() >= self.max {
             return Err(Rejection::later(
@@ -152,7 +173,7 @@ impl Sessions {
         let (address, task) = spawn_watched(capacity::SESSION_MAILBOX, |_| {
             Session::new(tenant, session, ports, registration)
         });
-        self.watch(tenant, session, task);
+        self.watch(tenant, session, task, is_rebuilt);
         Ok((
             Registered {
                 address: address.downgrade(),
@@ -169,19 +190,25 @@ impl Sessions {
         tenant: TenantId,
         session: SessionId,
         task: tokio::task::JoinHandle<()>,
+        is_rebuilt: bool,
     ) {
         let sessions = Arc::downgrade(self);
+        let started = Instant::now();
         actix_rt::spawn(async move {
             if task.await.is_ok() {
                 return;
             }
             metrics::counter!("hubbub_actor_panics_total", "actor" => "session").increment(1);
+            if is_rebuilt && started.elapsed() < REBUILD_AFTER {
+                tracing::error!(%session, "a session's actor keeps dying; it waits for the next ask");
+                return;
+            }
             tracing::error!(%session, "a session's actor died; it is built again from storage");
             tokio::time::sleep(Duration::from_millis(50)).await;
             let Some(sessions) = sessions.upgrade() else {
                 return;
             };
-            if let Err(rejection) = sessions.get(tenant, session) {
+            if let Err(rejection) = sessions.get_or_start(tenant, session, true) {
                 tracing::error!(%session, %rejection, "the session could not be built again");
             }
         });

@@ -3,7 +3,7 @@
 //! Started at the first connection or session of a tenant; stops by itself when the last handle is
 //! gone. It is off the token path: limits are checked inline through shared counters, and sessions read
 //! their bot's configuration from a watch. If it dies, the counts live on in the handles; bots are no
-//! longer refreshed until the tenant is opened anew.
+//! longer refreshed until the tenant is opened anew, at the next ask.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -87,18 +87,24 @@ impl Tenants {
         ))?;
         // Several may have loaded at once; the first to get here starts it.
         let mut entry = self.live.entry(tenant).or_default();
-        if let Some(shared) = entry.upgrade() {
+        if let Some(shared) = entry.upgrade().filter(|shared| shared.actor.connected()) {
             return Ok(TenantHandle(shared));
         }
         let rate = limits
             .messages_per_second
             .unwrap_or(self.defaults.messages_per_second);
         let store = self.store.clone();
-        let (actor, _task) = spawn_watched(capacity::TENANT_MAILBOX, |_| Tenant {
+        let (actor, task) = spawn_watched(capacity::TENANT_MAILBOX, |_| Tenant {
             tenant,
             store,
             bots: HashMap::new(),
             refreshing: false,
+        });
+        actix_rt::spawn(async move {
+            if task.await.is_err() {
+                metrics::counter!("hubbub_actor_panics_total", "actor" => "tenant").increment(1);
+                tracing::error!(%tenant, "a tenant's actor died; it is started again at the next ask");
+            }
         });
         let shared = Arc::new(Shared {
             tenant,
@@ -120,6 +126,7 @@ impl Tenants {
         self.live
             .get(&tenant)
             .and_then(|shared| shared.upgrade())
+            .filter(|shared| shared.actor.connected())
             .map(TenantHandle)
     }
 

@@ -2,14 +2,17 @@
 //!
 //! Started by the node, a few of them; sessions are spread over them by hash, so one session's entries
 //! stay in order. Each collects entries while a batch is being committed, then writes the next batch in
-//! one transaction and answers each sender after COMMIT. If one dies, its senders learn at once that
-//! their entry's fate is unknown; repeating it is safe, because every entry is idempotent.
+//! one transaction and answers each sender after COMMIT. A panic in storage fails only the entry that
+//! causes it. If a writer dies all the same, its senders learn at once that their entry's fate is
+//! unknown; repeating it is safe, because every entry is idempotent.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 use hubbub_protocol::{SessionId, TenantId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,8 +35,10 @@ pub(crate) type AppendResult = Result<Result<Appended, AppendRefusal>, AppendErr
 pub(crate) enum AppendError {
     /// The queue is full: nothing was stored.
     Overloaded,
-    /// Storage did not commit it before its deadline.
+    /// Storage did not commit it before its deadline; it may yet turn out to be stored.
     Unavailable,
+    /// Storage cannot store this entry, now or later.
+    Failed,
 }
 
 #[derive(Message)]
@@ -188,7 +193,7 @@ async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantI
         }
         let appends = batch.iter().map(|entry| entry.append.clone()).collect();
         let started = Instant::now();
-        match store.append(appends).await {
+        match append_caught(&*store, appends).await {
             Ok(results) => {
                 metrics::histogram!("hubbub_commit_seconds").record(started.elapsed());
                 metrics::counter!("hubbub_committed_entries_total").increment(batch.len() as u64);
@@ -209,19 +214,36 @@ async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantI
     }
 }
 
+/// Appends a batch; a panic counts as a failure of storage, so that the entry behind it is found and the
+/// writer, on whom everybody depends, lives.
+async fn append_caught(
+    store: &dyn MessageStore,
+    batch: Vec<Append>,
+) -> Result<Vec<Result<Appended, AppendRefusal>>, StoreError> {
+    let appended = async { store.append(batch).await };
+    AssertUnwindSafe(appended)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_panic| {
+            metrics::counter!("hubbub_actor_panics_total", "actor" => "message_writer")
+                .increment(1);
+            tracing::error!("storage panicked; the batch is written entry by entry");
+            Err(StoreError::Internal)
+        })
+}
+
 /// A batch that storage refuses as a whole is written entry by entry, so that one bad entry is only
 /// its sender's problem. Returns what is left to retry.
 async fn commit_one_by_one(store: &dyn MessageStore, batch: Vec<Entry>) -> Vec<Entry> {
     let mut left = Vec::new();
     for entry in batch {
-        match store
-            .append(vec![entry.append.clone()])
+        match append_caught(store, vec![entry.append.clone()])
             .await
             .map(|results| results.into_iter().next())
         {
             Ok(Some(result)) => answer(entry, Ok(result)),
             Ok(None) | Err(StoreError::Internal | StoreError::NoBot) => {
-                answer(entry, Err(AppendError::Unavailable));
+                answer(entry, Err(AppendError::Failed));
             }
             Err(StoreError::Unavailable) => left.push(entry),
         }

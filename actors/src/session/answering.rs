@@ -4,30 +4,25 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::server::ReplyFrame;
-use hubbub_protocol::{ErrorCode, ReplyState, ServerFrame, Usage};
+use hubbub_protocol::server::{ErrorBody, ReplyFrame};
+use hubbub_protocol::{
+    ErrorCode, NodeId, ReplyId, ReplyState, Seq, ServerFrame, TenantId, Timestamp, Usage,
+};
 use tokio::time::Instant;
 
 use super::messages::{ReplyProgress, ReplyStep};
 use super::state::{Question, SessionEvent};
 use super::{Session, encode};
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, FinishedReply, PendingReply, ReplyEnd, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, FinishedReply, PendingReply, ReplyEnd,
 };
 use crate::rejection::Rejection;
 use crate::reply::{CancelReply, Reply, ReplyTask};
-use crate::writer::AppendResult;
-use hubbub_protocol::server::ErrorBody;
+use crate::writer::{AppendError, AppendResult};
 
 /// Pause before an end that could not be committed is tried again. It is tried until it is committed
 /// or somebody else has ended the reply: an answer without an end would break a promise.
-const END_RETRY: Duration = Duration::from_secs(1);
-
-/// Messages read at once when a gap is closed.
-const CATCH_UP_PAGE: u32 = 200;
-
-/// A gap younger than this is only a commit learned out of order.
-const CATCH_UP_AFTER: Duration = Duration::from_millis(200);
+pub(crate) const END_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Has the next question answered, if there is one and nothing else is being written.
@@ -143,7 +138,7 @@ impl Session {
 
     fn ended_by_child(
         &mut self,
-        reply: hubbub_protocol::ReplyId,
+        reply: ReplyId,
         fence: u64,
         end: ReplyEnd,
         usage: Option<Usage>,
@@ -210,46 +205,41 @@ impl Session {
         result: AppendResult,
         ctx: &mut Context<Self>,
     ) {
-        let session = self.id;
         let Ok(live) = self.live() else { return };
-        let running = live.state.answer().map(|answer| answer.question.clone());
-        let is_running = running.as_ref().is_some_and(|q| q.reply == finished.reply);
+        let running = live.state.answer().map(|answer| &answer.question);
+        let running = running.filter(|question| question.reply == finished.reply);
+        let is_running = running.is_some();
+        let mut lost = live.record.pending.iter();
+        let to = running.map(|question| question.to).or_else(|| {
+            let lost = lost.find(|pending| pending.reply == finished.reply);
+            lost.map(|pending| pending.to)
+        });
         match result {
             Ok(Ok(Appended::Message { message, .. })) => {
+                live.note_ended(finished.reply);
                 live.feed
                     .post(message.seq, encode(&ServerFrame::Message(message)));
             }
             Ok(Ok(Appended::ReplyEnded)) => {
-                let to = running
-                    .filter(|_| is_running)
-                    .map(|question| question.to)
-                    .or_else(|| {
-                        let pending = live.record.pending.iter();
-                        pending
-                            .filter(|p| p.reply == finished.reply)
-                            .map(|p| p.to)
-                            .next()
-                    });
                 if let (Some(to), Some(state)) = (to, end_state(&finished.end)) {
-                    let frame = ReplyFrame {
-                        session,
-                        reply: finished.reply,
-                        to,
-                        state,
-                    };
-                    live.feed.tell(encode(&ServerFrame::Reply(frame)));
+                    self.tell_end(finished.reply, to, state);
                 }
             }
             Ok(Err(AppendRefusal::StaleFence)) => {
                 tracing::warn!(reply = %finished.reply, "a reply was ended by somebody else");
-                if let Some(question) = running.filter(|_| is_running) {
-                    self.tell_foreign_end(&question, ctx);
+                if let Some(to) = to {
+                    self.tell_foreign_end(to, ctx);
                 }
             }
             Ok(Err(AppendRefusal::NoSession | AppendRefusal::Conflict)) => {
                 tracing::error!(reply = %finished.reply, "the end of a reply was refused");
             }
-            Err(_not_stored) => {
+            Err(error) => {
+                let finished = if error == AppendError::Failed {
+                    without_text(finished)
+                } else {
+                    finished
+                };
                 ctx.run_later(END_RETRY, |session, ctx| session.commit_end(finished, ctx));
                 return;
             }
@@ -270,9 +260,24 @@ impl Session {
         self.stop_when_idle(ctx);
     }
 
+    /// Tells devices how a reply ended without a message, unless they were told before.
+    pub(super) fn tell_end(&mut self, reply: ReplyId, to: Seq, state: ReplyState) {
+        let session = self.id;
+        let Ok(live) = self.live() else { return };
+        if live.note_ended(reply) {
+            let frame = ReplyFrame {
+                session,
+                reply,
+                to,
+                state,
+            };
+            live.feed.tell(encode(&ServerFrame::Reply(frame)));
+        }
+    }
+
     /// Ends a reply that nobody writes any more.
     pub(super) fn end_lost(&mut self, reply: &PendingReply, ctx: &mut Context<Self>) {
-        let (tenant, session, node) = (self.tenant, self.id, self.ports.node);
+        let (tenant, node) = (self.tenant, self.ports.node);
         let Ok(live) = self.live() else { return };
         let known = live
             .record
@@ -283,84 +288,42 @@ impl Session {
             Some(pending) => *pending = reply.clone(),
             None => live.record.pending.push(reply.clone()),
         }
-        let asked = hubbub_protocol::Timestamp::now().unix_ms() - reply.asked_at.unix_ms();
-        let finished = FinishedReply {
-            tenant,
-            session,
-            reply: reply.reply,
-            node,
-            fence: reply.fence,
-            end: failed(&Rejection::later(
-                ErrorCode::Unavailable,
-                "the answer was interrupted, please ask again",
-                1_000,
-            )),
-            text: String::new(),
-            author: String::new(),
-            model: None,
-            usage: None,
-            first_token_ms: None,
-            latency_ms: u64::try_from(asked).unwrap_or(0),
-        };
+        let finished = lost(node, tenant, reply);
         record(&finished);
         self.commit_end(finished, ctx);
     }
+}
 
-    /// Tells devices how a reply ended that was ended under another fence, as storage has it.
-    fn tell_foreign_end(&mut self, question: &Question, ctx: &mut Context<Self>) {
-        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
-        let before = hubbub_protocol::Seq(question.to.0.saturating_sub(1));
-        let read = async move { store.list_after(tenant, id, before, CATCH_UP_PAGE).await };
-        ctx.spawn(read.into_actor(self).map(|page, session, ctx| {
-            if let Ok(page) = page {
-                session.caught_up(page, ctx);
-            }
-        }));
+/// The end of a reply that nobody writes any more: its session or its node died.
+pub(crate) fn lost(node: NodeId, tenant: TenantId, reply: &PendingReply) -> FinishedReply {
+    let asked_ms = Timestamp::now().unix_ms() - reply.asked_at.unix_ms();
+    FinishedReply {
+        tenant,
+        session: reply.session,
+        reply: reply.reply,
+        node,
+        fence: reply.fence,
+        end: failed(&Rejection::later(
+            ErrorCode::Unavailable,
+            "the answer was interrupted, please ask again",
+            1_000,
+        )),
+        text: String::new(),
+        author: String::new(),
+        model: None,
+        usage: None,
+        first_token_ms: None,
+        latency_ms: u64::try_from(asked_ms).unwrap_or(0),
     }
+}
 
-    /// Reads what is missing if a message stays ahead of its predecessors: their commit was never
-    /// learned, because a writer died after it.
-    pub(super) fn catch_up_later(&mut self, ctx: &mut Context<Self>) {
-        let Ok(live) = self.live() else { return };
-        if live.catching_up || !live.feed.has_gap() {
-            return;
-        }
-        live.catching_up = true;
-        ctx.run_later(CATCH_UP_AFTER, |session, ctx| {
-            let (store, tenant, id) = (session.ports.store.clone(), session.tenant, session.id);
-            let Ok(live) = session.live() else { return };
-            live.catching_up = false;
-            if !live.feed.has_gap() {
-                return;
-            }
-            let head = live.feed.head();
-            let read = async move { store.list_after(tenant, id, head, CATCH_UP_PAGE).await };
-            ctx.spawn(read.into_actor(session).map(|page, session, ctx| {
-                if let Ok(page) = page {
-                    session.caught_up(page, ctx);
-                }
-                session.catch_up_later(ctx);
-            }));
-        });
-    }
-
-    fn caught_up(&mut self, page: Transcript, ctx: &mut Context<Self>) {
-        let session = self.id;
-        let Ok(live) = self.live() else { return };
-        for message in page.messages {
-            live.feed
-                .post(message.seq, encode(&ServerFrame::Message(message)));
-        }
-        for ended in page.ended {
-            let frame = ReplyFrame {
-                session,
-                reply: ended.reply,
-                to: ended.to,
-                state: ended.state,
-            };
-            live.feed.tell(encode(&ServerFrame::Reply(frame)));
-        }
-        self.flush_now(ctx);
+/// An end that storage cannot store, perhaps for what it says: the reply fails instead. An answer without
+/// an end would be worse.
+fn without_text(finished: FinishedReply) -> FinishedReply {
+    FinishedReply {
+        end: failed(&Rejection::internal()),
+        text: String::new(),
+        ..finished
     }
 }
 
@@ -369,7 +332,7 @@ pub(crate) fn failed(rejection: &Rejection) -> ReplyEnd {
     ReplyEnd::Failed(rejection.code, rejection.message.to_owned())
 }
 
-fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
+pub(crate) fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
     match end {
         ReplyEnd::Completed => None,
         ReplyEnd::Cancelled => Some(ReplyState::Cancelled),

@@ -21,6 +21,9 @@ use crate::rejection::Rejection;
 /// Presence is told this much later, so that a crowd that joins at once is told once.
 const PRESENCE_AFTER: Duration = Duration::from_millis(250);
 
+/// Shortest pause between two attempts to hand something to a device that is behind.
+const SHORTEST_FLUSH: Duration = Duration::from_millis(1);
+
 /// What became of a device in a flush.
 enum Flushed {
     /// It has everything.
@@ -158,7 +161,8 @@ impl Session {
 
     /// Flushes at most once per flush interval while text streams.
     pub(super) fn flush_soon(&mut self, ctx: &mut Context<Self>) {
-        let interval = self.ports.config.flush_interval;
+        // Never nothing: a device that is behind is tried again after this.
+        let interval = self.ports.config.flush_interval.max(SHORTEST_FLUSH);
         let Ok(live) = self.live() else { return };
         if live.flush_scheduled || live.devices.is_empty() {
             return;

@@ -8,12 +8,11 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use super::messages::{
-    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, RecoverReply,
-    Signal, SignalKind, StopReply,
+    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, Signal,
+    SignalKind, StopReply,
 };
 use crate::capacity;
 use crate::device::Outlet;
-use crate::ports::PendingReply;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
 
@@ -105,7 +104,7 @@ impl SessionHandle {
         posted
     }
 
-    /// Stops the running reply; answers once that is committed or refused.
+    /// Stops the running reply. Its end is committed and then told to every device, this one too.
     pub async fn stop_reply(&self, caller: Caller) -> Result<(), Rejection> {
         self.ask(|answer| StopReply { caller, answer }).await
     }
@@ -118,11 +117,6 @@ impl SessionHandle {
     /// Tells the other devices how far somebody has read. May be dropped.
     pub fn read(&self, who: Principal, seq: Seq) {
         self.signal(who, SignalKind::Read(seq));
-    }
-
-    /// Ends a reply whose node died; `false` if the session is too busy to be told now.
-    pub(crate) fn recover(&self, reply: PendingReply) -> bool {
-        self.address.try_send(RecoverReply(reply)).is_ok()
     }
 
     /// Ends whatever is being answered; `false` if the session is too busy to be told now.

@@ -2,7 +2,8 @@
 
 use actix::prelude::*;
 use hubbub_protocol::{
-    ClientMessageId, ConnectionId, Epoch, Principal, ReplyId, Role, Seq, Timestamp, Usage,
+    ClientMessageId, ConnectionId, EndedReply, Epoch, Principal, ReplyId, Role, Seq, Timestamp,
+    Usage,
 };
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use tracing::Span;
 use super::Caller;
 use crate::device::Outlet;
 use crate::pool::Place;
-use crate::ports::{PendingReply, ReplyEnd};
+use crate::ports::ReplyEnd;
 use crate::rejection::Rejection;
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Rejection>>;
@@ -121,10 +122,10 @@ pub(crate) enum ReplyStep {
     Ended { end: ReplyEnd, usage: Option<Usage> },
 }
 
-/// Ends a reply that nobody writes any more: its node died.
+/// A reply whose node died was ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct RecoverReply(pub(crate) PendingReply);
+pub(crate) struct ReplyRecovered(pub(crate) EndedReply);
 
 /// Ends whatever is being answered: the node is about to stop.
 #[derive(Message)]

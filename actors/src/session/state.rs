@@ -38,6 +38,8 @@ pub(crate) enum SessionEvent {
     PostStarted,
     /// It was stored, with the question it asks, or it was not.
     PostFinished(Option<Question>),
+    /// A question was found in storage that nobody answers.
+    QuestionFound(Question),
     /// The first question in line is being answered.
     AnswerBegun,
     /// The answer waits, or the model has begun.
@@ -82,6 +84,13 @@ impl SessionState {
 
     pub(crate) fn next_question(&self) -> Option<&Question> {
         self.questions.front().filter(|_| self.answer.is_none())
+    }
+
+    pub(crate) fn knows(&self, reply: ReplyId) -> bool {
+        let mut asked = self.questions.iter();
+        let is_answered = |answer: &Answer| answer.question.reply == reply;
+        asked.any(|question| question.reply == reply)
+            || self.answer.as_ref().is_some_and(is_answered)
     }
 
     /// Whether nothing is going on that must not be interrupted.
@@ -132,6 +141,7 @@ impl SessionState {
                 self.posting = self.posting.saturating_sub(1);
                 self.ask(question);
             }
+            SessionEvent::QuestionFound(question) => self.ask(Some(question)),
             SessionEvent::AnswerBegun => {
                 if self.answer.is_none() {
                     self.answer = self.questions.pop_front().map(Answer::new);
@@ -160,12 +170,7 @@ impl SessionState {
     /// one question twice (a repeated message).
     fn ask(&mut self, question: Option<Question>) {
         let Some(question) = question else { return };
-        let known = self.questions.iter().any(|q| q.reply == question.reply)
-            || self
-                .answer
-                .as_ref()
-                .is_some_and(|a| a.question.reply == question.reply);
-        if !known {
+        if !self.knows(question.reply) {
             let at = self.questions.partition_point(|q| q.to < question.to);
             self.questions.insert(at, question);
         }

@@ -123,51 +123,43 @@ fn a_reply_that_panics_ends_as_failed_and_the_next_one_works() {
 }
 
 #[test]
-fn a_writer_that_panics_is_restarted_and_a_repeat_is_stored_once() {
-    let panics = run_and_count(async || {
-        let node = Node::start();
-        let session = node.open().await;
-        let mut device = node.join(session).await;
-        let id = ClientMessageId::generate();
-        node.store.break_next(Fault::AppendPanics);
-        let refused = node.post_as(session, id, "hi").await.unwrap_err();
-        assert_eq!(refused, Rejection::unavailable());
-        pass(1).await;
-        let reply = node
-            .post_as(session, id, "hi")
-            .await
-            .unwrap()
-            .reply
-            .unwrap();
-        device.until_end_of(reply).await;
-        assert_eq!(device.view().seqs(), vec![1, 2]);
-    });
-    assert_eq!(panics, 1);
+fn a_panic_while_committing_loses_nothing_and_stores_nothing_twice() {
+    for fault in [Fault::AppendPanics, Fault::AppendPanicsAfterCommit] {
+        let panics = run_and_count(async || {
+            let node = Node::start();
+            let session = node.open().await;
+            let mut device = node.join(session).await;
+            node.store.break_next(fault.clone());
+            let posted = node.post(session, "hi").await.unwrap();
+            assert!(!posted.duplicate);
+            device.until_end_of(posted.reply.unwrap()).await;
+            device.settle().await;
+            assert_eq!(device.view().seqs(), vec![1, 2]);
+            assert_eq!(device.view().ends.len(), 1);
+        });
+        assert_eq!(panics, 1);
+    }
 }
 
 #[test]
-fn a_writer_that_dies_after_its_commit_leaves_no_question_without_an_end() {
-    let panics = run_and_count(async || {
+fn a_poisonous_message_is_refused_and_those_committed_with_it_are_stored() {
+    run_and_count(async || {
         let node = Node::start();
+        node.store.set_poison(Some("poison"));
+        node.store.set_latency(Duration::from_millis(5));
         let session = node.open().await;
         let mut device = node.join(session).await;
-        let id = ClientMessageId::generate();
-        node.store.break_next(Fault::AppendPanicsAfterCommit);
-        assert!(node.post_as(session, id, "hi").await.is_err());
-        pass(1).await;
-        let repeat = node.post_as(session, id, "hi").await.unwrap();
-        assert!(repeat.duplicate);
-        device.until_end_of(repeat.reply.unwrap()).await;
-        assert_eq!(device.view().seqs(), vec![1, 2]);
-
-        // Nor if the client never asks again.
-        node.store.break_next(Fault::AppendPanicsAfterCommit);
-        assert!(node.post(session, "and gone").await.is_err());
-        device.until_seq(Seq(4)).await;
-        assert!(node.store.pending(session).is_empty());
+        let (a, poison, b) = tokio::join!(
+            node.post(session, "a"),
+            node.post(session, "poison"),
+            node.post(session, "b")
+        );
+        assert_eq!(poison, Err(Rejection::internal()));
+        assert_eq!((a.unwrap().seq, b.unwrap().seq), (Seq(1), Seq(2)));
+        device.settle().await;
+        assert_eq!(device.view().seqs(), vec![1, 2, 3, 4]);
         assert_eq!(device.view().ends.len(), 2);
     });
-    assert_eq!(panics, 2);
 }
 
 #[test]

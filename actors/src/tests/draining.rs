@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::node::{Node, run};
 use super::view::End;
-use crate::testing::Step;
+use crate::testing::{ScriptedUpstream, Step};
 
 const GRACE: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ fn replies_that_finish_within_the_grace_are_whole() {
 #[test]
 fn replies_that_do_not_are_ended_as_failed_with_all_that_waits() {
     run(async || {
-        let node = Node::start();
+        let node = Node::start_on(&[ScriptedUpstream::new("one", 20)], |_| {});
         node.upstream
             .usually(vec![Step::text("endless"), Step::Hang]);
         let mut devices = Vec::new();

@@ -125,8 +125,6 @@ fn replies_of_a_dead_node_are_ended_as_failed_exactly_once() {
         let node = Node::start();
         let session = node.open().await;
         // Another node, which dies in the middle of two answers.
-        let upstream = ScriptedUpstream::new("far", 8);
-        upstream.usually(vec![Step::text("half"), Step::Hang]);
         let dead_node = dead(&node, session).await;
         let mut device = node.join(session).await;
         pass(30).await;
@@ -211,21 +209,63 @@ fn orphans_are_ended_even_if_their_session_cannot_be_started() {
 #[test]
 fn an_orphan_claimed_while_storage_fails_is_ended_when_it_is_back() {
     run(async || {
-        let node = Node::start_with(|config| {
-            config.session.idle_timeout = Duration::from_secs(3);
-        });
+        let node = Node::start();
         let session = node.open().await;
         dead(&node, session).await;
-        // The lease runs out at 10 s. Claimed by 13 s at the latest, and then storage goes.
-        while node.store.pending(session).iter().any(|p| p.fence == 0) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut device = node.join(session).await;
+        // Claiming works, ending does not, for longer than anything waits.
+        for _ in 0..300 {
+            let away = StoreError::Unavailable;
+            node.store.break_next(Fault::AppendFails(away));
         }
-        node.store.set_away(true);
-        pass(90).await;
-        node.store.set_away(false);
-        pass(30).await;
+        pass(40).await;
+        assert!(node.store.pending(session).iter().all(|p| p.fence == 1));
+        assert_eq!(node.store.pending(session).len(), 2);
+        pass(60).await;
         assert!(node.store.pending(session).is_empty());
-        assert_eq!(node.store.ended(session).len(), 2);
+        device.settle().await;
+        assert_eq!(device.view().ends.len(), 2);
+    });
+}
+
+#[test]
+fn a_message_stored_behind_the_sessions_back_is_shown_and_answered_though_nobody_asks_again() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        // Committed, but its answer is lost, and then storage stays away for too long.
+        node.store.break_next(Fault::AppendUnanswered);
+        for _ in 0..60 {
+            let away = StoreError::Unavailable;
+            node.store.break_next(Fault::AppendFails(away));
+        }
+        let refused = node.post(session, "hi").await.unwrap_err();
+        assert_eq!(refused, Rejection::unavailable());
+        pass(60).await;
+        device.settle().await;
+        assert_eq!(device.view().seqs(), vec![1, 2]);
+        assert_eq!(device.view().ends.len(), 1);
+        assert!(node.store.pending(session).is_empty());
+        assert_eq!(node.upstream.requests().len(), 1);
+    });
+}
+
+#[test]
+fn an_end_that_storage_cannot_store_fails_the_reply_instead() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
+        for _ in 0..2 {
+            let broken = StoreError::Internal;
+            node.store.break_next(Fault::AppendFails(broken));
+        }
+        device.until_end_of(reply).await;
+        let ends = device.view().ends;
+        assert_eq!(ends, vec![(reply, End::Failed(ErrorCode::Internal))]);
+        assert!(node.store.pending(session).is_empty());
     });
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
-    BotId, ClientMessageId, EndedReply, Epoch, NodeId, ReplyId, ReplyState, Role, Seq, SessionId,
-    TenantId, Timestamp,
+    BotId, ClientMessageId, EndedReply, Epoch, NodeId, ReplyState, Role, Seq, SessionId, TenantId,
+    Timestamp,
 };
 use tokio::time::Instant;
 
