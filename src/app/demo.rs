@@ -12,9 +12,8 @@ use crate::identity::ApiKey;
 use crate::storage::bots::NewBot;
 use crate::storage::{Storage, api_keys, bots, tenants};
 
-/// Written for a small model: short, and one instruction.
-const PROMPT: &str = "You are the friendly assistant of Fernhill Outdoor, a small shop that rents, \
-    repairs and sells outdoor gear. Answer in a few short, plain sentences.";
+/// Written for a small model, which answers well until it is given several instructions at once.
+const PROMPT: &str = "You are Fern, an outdoor shop assistant at Fernhill Outdoor.";
 
 const MAX_OUTPUT_TOKENS: u32 = 400;
 
