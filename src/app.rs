@@ -33,7 +33,7 @@ const DRAIN_RESERVE: Duration = Duration::from_secs(5);
 const BYE_DEADLINE: Duration = Duration::from_secs(4);
 
 /// How often tickets that nobody redeemed are deleted.
-const TICKET_SWEEP: Duration = Duration::from_secs(60);
+const TICKET_SWEEP: Duration = Duration::from_mins(1);
 
 /// How the server is to run, beside its configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,16 +71,15 @@ async fn serve_with(
     let node = NodeId::generate();
     // A node without a lease counts as dead, and its replies would be taken from it.
     store.renew_lease(node).await.context("this node's lease cannot be stored")?;
-    let (upstreams, model) = parts::upstreams(config)?;
+    let parts::Upstreams { all: upstreams, model } = parts::upstreams(config)?;
     let names = upstreams.iter().map(|upstream| upstream.name().to_owned()).collect();
     let hub = Hub::start(parts::hub_config(config, node, upstreams), store);
     let address = listener.local_addr()?;
-    let demo_bot = match options.demo {
-        true => {
-            let url = own_url(&config.server, address);
-            Some(demo::seed(&storage, &config.server.data_dir, &url).await?.bot)
-        }
-        false => None,
+    let demo_bot = if options.demo {
+        let url = own_url(&config.server, address);
+        Some(demo::seed(&storage, &config.server.data_dir, &url).await?.bot)
+    } else {
+        None
     };
     let limits = &config.limits;
     let connections = Connections::new(limits.connections, limits.connections_per_ip);
@@ -137,7 +136,7 @@ async fn drain(
     connections.start_draining();
     server.pause().await;
     let budget = within.saturating_sub(DRAIN_RESERVE);
-    let (_, is_clean) = tokio::join!(
+    let ((), is_clean) = tokio::join!(
         connections.close_all(started + BYE_DEADLINE.min(budget)),
         hub.drain(budget / 2, budget),
     );

@@ -1,4 +1,4 @@
-//! WebSockets: accepting, guarding and closing them, and the connection actor.
+//! The sockets: accepting, guarding and closing them, and the connection actor.
 //!
 //! Nothing about a connection's health depends on the connection itself, which does nothing while its
 //! socket is blocked: the kernel cuts dead peers, sessions notice stalled devices, and the cut comes

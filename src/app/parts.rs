@@ -28,20 +28,17 @@ impl Database {
     /// It cannot be started.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let settings = &config.database;
-        let (base, cluster) = match &settings.url {
-            Some(url) => {
-                let mut base = DatabaseConfig::new(DatabaseUrl::new(url.expose()));
-                base.migration_url =
-                    settings.migration_url.as_ref().map(|url| DatabaseUrl::new(url.expose()));
-                (base, None)
-            }
-            None => {
-                let options = PrivateOptions::new(&config.server.data_dir);
-                let cluster = PrivateCluster::start(options)
-                    .await
-                    .context("the private PostgreSQL cannot be started")?;
-                (cluster.database_config(), Some(cluster))
-            }
+        let (base, cluster) = if let Some(url) = &settings.url {
+            let mut base = DatabaseConfig::new(DatabaseUrl::new(url.expose()));
+            base.migration_url =
+                settings.migration_url.as_ref().map(|url| DatabaseUrl::new(url.expose()));
+            (base, None)
+        } else {
+            let options = PrivateOptions::new(&config.server.data_dir);
+            let cluster = PrivateCluster::start(options)
+                .await
+                .context("the private PostgreSQL cannot be started")?;
+            (cluster.database_config(), Some(cluster))
         };
         let config = DatabaseConfig {
             app_connections: settings.app_connections,
@@ -64,25 +61,31 @@ impl Database {
     }
 }
 
-/// Every configured upstream, and the embedded model's process if it is one of them.
-pub(super) fn upstreams(
-    config: &Config,
-) -> anyhow::Result<(Vec<Arc<dyn Upstream>>, Option<LocalModel>)> {
-    let mut upstreams: Vec<Arc<dyn Upstream>> = Vec::new();
+/// Who answers.
+pub(super) struct Upstreams {
+    /// Every upstream there is.
+    pub(super) all: Vec<Arc<dyn Upstream>>,
+    /// The embedded model's process, if it is one of them.
+    pub(super) model: Option<LocalModel>,
+}
+
+/// Prepares every configured upstream, and starts the embedded model if it is one of them.
+pub(super) fn upstreams(config: &Config) -> anyhow::Result<Upstreams> {
+    let mut all: Vec<Arc<dyn Upstream>> = Vec::new();
     for upstream in &config.upstreams {
         let name = upstream.name.clone();
         let upstream = OpenAiUpstream::new(upstream.clone())
             .with_context(|| format!("the upstream {name} cannot be set up"))?;
-        upstreams.push(Arc::new(upstream));
+        all.push(Arc::new(upstream));
     }
     let model = config
         .model
         .enabled
         .then(|| LocalModel::start(config.model.clone(), &config.server.data_dir));
     if let Some(model) = &model {
-        upstreams.push(Arc::new(OpenAiUpstream::new(model.upstream_config())?));
+        all.push(Arc::new(OpenAiUpstream::new(model.upstream_config())?));
     }
-    Ok((upstreams, model))
+    Ok(Upstreams { all, model })
 }
 
 pub(super) fn hub_config(

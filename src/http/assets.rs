@@ -104,8 +104,7 @@ fn text(name: &str) -> Result<String, ApiError> {
 fn file(request: &HttpRequest, name: &str, kind: &'static str) -> Result<HttpResponse, ApiError> {
     let file = Dist::get(name).ok_or(NOT_BUILT)?;
     let hash = file.metadata.sha256_hash();
-    let tag: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
+    let tag = format!("\"{:x}\"", u64::from_be_bytes(hash.first_chunk().copied().unwrap_or_default()));
     let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut response =
         if known == Some(tag.as_str()) { HttpResponse::NotModified() } else { HttpResponse::Ok() };

@@ -40,6 +40,7 @@ pub struct CreateBot {
 /// `PATCH /v1/bots/{bot}`: absent fields stay as they are; `"model": null` returns to the default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "absent, null and a value are three things in a PATCH")]
 pub struct ChangeBot {
     name: Option<String>,
     prompt: Option<String>,

@@ -50,7 +50,8 @@ pub(super) struct Connection {
     fragments: Vec<u8>,
     span: Span,
     admission: Admission,
-    _entry: Option<Entry>,
+    /// Its place among the node's connections, from its start on.
+    entry: Option<Entry>,
     _permit: ConnectionPermit,
 }
 
@@ -92,7 +93,7 @@ impl Connection {
             fragments: Vec::new(),
             span,
             admission,
-            _entry: None,
+            entry: None,
             _permit: permit,
         }
     }
@@ -309,7 +310,7 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(capacity::CONNECTION_MAILBOX);
         let close = ctx.address().recipient::<Close>().downgrade();
         let connections = self.admission.connections();
-        self._entry = Some(connections.enter(self.id, close, self.cut.clone()));
+        self.entry = Some(connections.enter(self.id, close, self.cut.clone()));
         tracing::debug!(parent: &self.span, principal = %self.caller.principal.id, "connected");
         let welcome = Welcome {
             connection: self.id,

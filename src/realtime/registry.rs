@@ -90,14 +90,13 @@ impl Connections {
             return Err(Refused::TooManyFromAddress);
         }
         let fits = |now| (now < self.0.max).then_some(now + 1);
-        match self.0.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(before) => gauge(before + 1),
-            Err(_) => {
-                drop(from_address);
-                self.0.by_address.remove_if(&address, |_, count| *count == 0);
-                return Err(Refused::Full);
-            }
-        }
+        let Ok(before) = self.0.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+        else {
+            drop(from_address);
+            self.0.by_address.remove_if(&address, |_, count| *count == 0);
+            return Err(Refused::Full);
+        };
+        gauge(before + 1);
         *from_address += 1;
         drop(from_address);
         Ok(Admission { connections: self.clone(), address })
