@@ -1,4 +1,4 @@
-//! LlmPool: who may ask which upstream, and when.
+//! `LlmPool`: who may ask which upstream, and when.
 //!
 //! Started by the node, one, always. It owns the slots and the health of every upstream and the queue
 //! of replies that wait for one. If it dies, replies that hold a slot go on; those that waited fail

@@ -94,6 +94,10 @@ enum Phase {
 }
 
 /// A loaded session.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each tells whether one timer runs; they are independent of each other"
+)]
 pub(crate) struct Live {
     /// Its pending replies are those that are being ended because nobody writes them any more.
     record: SessionRecord,
@@ -101,7 +105,7 @@ pub(crate) struct Live {
     feed: Feed,
     devices: Vec<Device>,
     bot: BotWatch,
-    _permit: SessionPermit,
+    permit: SessionPermit,
     /// The reply being written. Its text is in the state.
     writing: HashMap<ReplyId, Addr<Reply>>,
     flush_scheduled: bool,
@@ -168,7 +172,7 @@ impl Session {
                 feed: Feed::new(record.head),
                 devices: Vec::new(),
                 bot,
-                _permit: permit,
+                permit,
                 writing: HashMap::new(),
                 flush_scheduled: false,
                 last_flush: Instant::now(),
@@ -271,7 +275,6 @@ impl Session {
                         let is_own = reply.is_some() && reply == proposed;
                         Ok(session.posted(&message, duplicate && !is_own, reply, ctx))
                     }
-                    Ok(Ok(Appended::ReplyEnded)) => Err(Rejection::internal()),
                     Ok(Err(refusal)) => Err(refusal.into()),
                     Err(AppendError::Overloaded) => Err(Rejection::overloaded()),
                     Err(AppendError::Unavailable) => {
@@ -279,7 +282,9 @@ impl Session {
                         session.reconcile_later(answering::END_RETRY, ctx);
                         Err(Rejection::unavailable())
                     }
-                    Err(AppendError::Failed) => Err(Rejection::internal()),
+                    Ok(Ok(Appended::ReplyEnded)) | Err(AppendError::Failed) => {
+                        Err(Rejection::internal())
+                    }
                 };
                 if posted.is_err()
                     && let Ok(live) = session.live()
@@ -304,7 +309,7 @@ impl Session {
         };
         let asks = bot.replies && post.role == Role::Visitor;
         live.state.decide_post(asks)?;
-        live._permit.tenant().admit_message()?;
+        live.permit.tenant().admit_message()?;
         live.state.apply(SessionEvent::PostStarted);
         live.idle_since = None;
         Ok(NewMessage {

@@ -34,7 +34,7 @@ where
 const RESTART_BUDGET: u32 = 10;
 
 /// An actor that lived this long has recovered: its panics are counted afresh.
-const RESTART_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+const RESTART_FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 
 const RESTART_BACKOFF: Duration = Duration::from_millis(50);
 const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(5);

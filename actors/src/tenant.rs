@@ -95,7 +95,7 @@ impl Tenants {
             .unwrap_or(self.defaults.messages_per_second);
         let store = self.store.clone();
         let (actor, task) = spawn_watched(capacity::TENANT_MAILBOX, |_| Tenant {
-            tenant,
+            id: tenant,
             store,
             bots: HashMap::new(),
             refreshing: false,
@@ -239,7 +239,7 @@ struct RefreshBot(BotId);
 
 /// The actor.
 struct Tenant {
-    tenant: TenantId,
+    id: TenantId,
     store: Arc<dyn MessageStore>,
     bots: HashMap<BotId, watch::Sender<Option<Arc<BotConfig>>>>,
     refreshing: bool,
@@ -250,7 +250,7 @@ impl Tenant {
         &self,
         bot: BotId,
     ) -> impl Future<Output = Result<Option<BotConfig>, Rejection>> + use<> {
-        let (store, tenant) = (self.store.clone(), self.tenant);
+        let (store, tenant) = (self.store.clone(), self.id);
         async move { store.find_bot(tenant, bot).await.map_err(Rejection::from) }
     }
 

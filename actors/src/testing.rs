@@ -11,3 +11,12 @@ mod upstream;
 pub use device::{ChannelOutlet, DeviceLog, channel_outlet};
 pub use store::{Fault, MemoryStore};
 pub use upstream::{ScriptedUpstream, Step};
+
+/// Panics because a test wants to see what becomes of it.
+#[expect(
+    clippy::panic,
+    reason = "that is what it is for; only tests are built with it"
+)]
+fn panic_as_asked(why: &str) -> ! {
+    panic!("{why}")
+}

@@ -1,4 +1,4 @@
-//! MessageWriter: group commit.
+//! `MessageWriter`: group commit.
 //!
 //! Started by the node, a few of them; sessions are spread over them by hash, so one session's entries
 //! stay in order. Each collects entries while a batch is being committed, then writes the next batch in

@@ -15,7 +15,7 @@ const BREAKER_FAILURES: u32 = 3;
 const BREAKER_PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest pause an upstream may ask for itself (`Retry-After`).
-const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(60);
+const BREAKER_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);

@@ -1,3 +1,5 @@
+//! Rules of the pool on their own: slots, breakers, the queue.
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;

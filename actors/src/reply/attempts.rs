@@ -67,7 +67,7 @@ mod tests {
             for (n, pause) in pauses.iter().enumerate() {
                 let asked = asked_ms.map_or(Duration::ZERO, Duration::from_millis).min(CAP);
                 prop_assert!(*pause >= asked);
-                prop_assert!(*pause <= asked + (BASE * 2_u32.pow(n as u32)).min(CAP));
+                prop_assert!(*pause <= asked + (BASE * 2_u32.pow(u32::try_from(n).unwrap())).min(CAP));
             }
         }
     }

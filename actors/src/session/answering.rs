@@ -88,9 +88,9 @@ impl Session {
                 live.state
                     .apply(SessionEvent::TextWritten(text, Instant::now()));
                 if is_first {
-                    self.flush_now(ctx)
+                    self.flush_now(ctx);
                 } else {
-                    self.flush_soon(ctx)
+                    self.flush_soon(ctx);
                 }
             }
             ReplyStep::Ended { end, usage } => self.ended_by_child(reply, fence, end, usage, ctx),

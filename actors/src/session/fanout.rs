@@ -173,7 +173,7 @@ impl Session {
             return;
         }
         live.flush_scheduled = true;
-        ctx.run_later(interval - since, |session, ctx| {
+        ctx.run_later(interval.saturating_sub(since), |session, ctx| {
             if let Ok(live) = session.live() {
                 live.flush_scheduled = false;
             }
@@ -307,20 +307,20 @@ impl Live {
             if device.cursor < self.feed.first() {
                 return Flushed::Cut;
             }
-            let (frames, next) = self.frames_for(device, deltas);
+            let (frames, reached) = self.frames_for(device, deltas);
             let Some(device) = self.devices.get_mut(at) else {
                 return Flushed::Current;
             };
             if frames.is_empty() {
-                device.cursor = next.cursor;
+                device.cursor = reached.next;
                 device.stalled_since = None;
                 return Flushed::Current;
             }
-            match device.try_deliver(frames, next.seen) {
+            match device.try_deliver(frames, reached.seen) {
                 Ok(()) => {
                     device.stalled_since = None;
                     (device.cursor, device.seen, device.reply) =
-                        (next.cursor, next.seen, next.reply);
+                        (reached.next, reached.seen, reached.reply);
                 }
                 Err(Undelivered::Full) => {
                     let since = *device.stalled_since.get_or_insert_with(Instant::now);
@@ -337,8 +337,8 @@ impl Live {
 
     /// The next delivery for a device, and where its cursor is after it.
     fn frames_for(&self, device: &Device, deltas: &mut DeltaCache) -> (Vec<ByteString>, Cursor) {
-        let mut next = Cursor {
-            cursor: device.cursor,
+        let mut reached = Cursor {
+            next: device.cursor,
             seen: device.seen,
             reply: device.reply,
         };
@@ -346,28 +346,28 @@ impl Live {
         let mut bytes = 0;
         for entry in self.feed.from(device.cursor) {
             if !frames.is_empty() && bytes + entry.frame.len() > capacity::DELIVERY_BYTES {
-                return (frames, next);
+                return (frames, reached);
             }
-            next.cursor += 1;
+            reached.next += 1;
             match entry.seq {
                 // Sent before, as part of its page.
-                Some(seq) if seq <= next.seen => continue,
-                Some(seq) => next.seen = seq,
+                Some(seq) if seq <= reached.seen => continue,
+                Some(seq) => reached.seen = seq,
                 None => {}
             }
             bytes += entry.frame.len();
             frames.push(entry.frame.clone());
         }
-        if let Some((frame, reached)) = deltas.from(self, device.reply) {
-            next.reply = reached;
+        if let Some((frame, position)) = deltas.from(self, device.reply) {
+            reached.reply = position;
             frames.push(frame);
         }
-        (frames, next)
+        (frames, reached)
     }
 }
 
 struct Cursor {
-    cursor: u64,
+    next: u64,
     seen: Seq,
     reply: TextPosition,
 }

@@ -110,7 +110,7 @@ impl DeviceLog {
 fn decode(delivery: &Delivery) -> Vec<ServerFrame> {
     let frame = |json: &bytestring::ByteString| {
         serde_json::from_str(json)
-            .unwrap_or_else(|error| std::panic::panic_any(format!("not a frame: {error}: {json}")))
+            .unwrap_or_else(|error| super::panic_as_asked(&format!("not a frame: {error}: {json}")))
     };
     delivery.frames.iter().map(frame).collect()
 }

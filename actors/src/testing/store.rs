@@ -231,7 +231,7 @@ impl MemoryStore {
 }
 
 fn asked_for() -> ! {
-    std::panic::panic_any("a panic that the test asked for")
+    super::panic_as_asked("a panic that the test asked for")
 }
 
 impl MessageStore for MemoryStore {

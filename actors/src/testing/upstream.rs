@@ -145,7 +145,7 @@ impl Running {
                 Step::Text(text) => return Some(Ok(UpstreamEvent::Text(text))),
                 Step::Wait(pause) => tokio::time::sleep(pause).await,
                 Step::Hang => std::future::pending().await,
-                Step::Panic => std::panic::panic_any("a panic that the test asked for"),
+                Step::Panic => super::panic_as_asked("a panic that the test asked for"),
                 Step::Finish(usage) => {
                     self.has_ended = true;
                     return Some(Ok(UpstreamEvent::Finished { model: None, usage }));

@@ -109,9 +109,9 @@ fn a_tenant_that_sends_too_fast_is_told_when_to_go_on() {
             }
         }
         assert!((5..10).contains(&accepted), "{accepted}");
-        refused
-            .iter()
-            .for_each(|r| is_told(r, ErrorCode::RateLimited));
+        for rejection in &refused {
+            is_told(rejection, ErrorCode::RateLimited);
+        }
         assert_eq!(
             node.store.messages(a).len() + node.store.messages(b).len(),
             accepted

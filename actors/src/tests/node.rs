@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longer than anything that is waited for, in virtual time.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Runs a test on virtual time, and checks that no actor panicked.
 pub(super) fn run(test: impl AsyncFnOnce()) {
@@ -53,7 +53,7 @@ pub(super) fn config(upstreams: &[Arc<ScriptedUpstream>]) -> HubConfig {
     HubConfig {
         node: NodeId::generate(),
         session: SessionConfig {
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             flush_interval: Duration::from_millis(40),
             stalled_device: Duration::from_secs(10),
             max_devices: 16,

@@ -88,7 +88,7 @@ fn a_batch_that_storage_refuses_fails_only_the_entry_that_is_wrong() {
                 .break_next(Fault::AppendFails(StoreError::Internal));
         }
         let (a, b) = tokio::join!(node.post(session, "a"), node.post(session, "b"));
-        assert_eq!(a.is_ok() as u8 + b.is_ok() as u8, 1, "{a:?} {b:?}");
+        assert_eq!(u8::from(a.is_ok()) + u8::from(b.is_ok()), 1, "{a:?} {b:?}");
         device.settle().await;
         assert_eq!(device.view().seqs(), vec![1, 2]);
     });

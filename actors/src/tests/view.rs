@@ -34,7 +34,9 @@ impl View {
             head: after,
             ..Self::default()
         };
-        frames.iter().for_each(|frame| view.see(frame));
+        for frame in frames {
+            view.see(frame);
+        }
         view
     }
 

@@ -85,7 +85,7 @@ impl Rows {
             .ok_or(AppendRefusal::NoSession)?;
         match append {
             Append::Message(message) => row.store(message),
-            Append::Reply(end) => row.end(end),
+            Append::Reply(end) => row.end(&end),
         }
     }
 
@@ -252,7 +252,7 @@ impl SessionRow {
         })
     }
 
-    fn end(&mut self, end: FinishedReply) -> Result<Appended, AppendRefusal> {
+    fn end(&mut self, end: &FinishedReply) -> Result<Appended, AppendRefusal> {
         let head = self.head();
         let row = self
             .replies
@@ -273,7 +273,7 @@ impl SessionRow {
             return Ok(Appended::ReplyEnded);
         }
         if !is_repeat {
-            self.messages.push(answer(&end, head.next()));
+            self.messages.push(answer(end, head.next()));
         }
         let message = self.find(end.reply.into()).cloned();
         Ok(Appended::Message {
