@@ -33,7 +33,7 @@ fn example_file_is_fresh() {
     assert_eq!(
         committed,
         example(),
-        "run `hubbub config-example > hubbub.example.toml`"
+        "run `hubbub example-config > hubbub.example.toml`"
     );
 }
 

@@ -19,6 +19,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 enum Kind {
     Counter,
+    Gauge,
     Histogram,
 }
 
@@ -30,9 +31,100 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "Panics. Each is an ERROR in the log.",
     ),
     (
+        "hubbub_actor_panics_total",
+        Kind::Counter,
+        "Panics that ended an actor or one of its tasks, by actor.",
+    ),
+    (
+        "hubbub_http_requests_total",
+        Kind::Counter,
+        "Answered HTTP requests, by class of status.",
+    ),
+    (
+        "hubbub_connections_open",
+        Kind::Gauge,
+        "WebSocket connections.",
+    ),
+    (
+        "hubbub_frames_received_total",
+        Kind::Counter,
+        "Text frames from clients.",
+    ),
+    (
+        "hubbub_frames_refused_total",
+        Kind::Counter,
+        "Frames answered with an error, by code.",
+    ),
+    (
+        "hubbub_devices_cut_total",
+        Kind::Counter,
+        "Devices cut because they did not read.",
+    ),
+    (
+        "hubbub_signals_dropped_total",
+        Kind::Counter,
+        "Typing and read signals dropped because a session was busy.",
+    ),
+    ("hubbub_sessions_live", Kind::Gauge, "Sessions in memory."),
+    (
+        "hubbub_mailbox_full_total",
+        Kind::Counter,
+        "Commands refused because a mailbox was full, by actor.",
+    ),
+    (
+        "hubbub_commit_seconds",
+        Kind::Histogram,
+        "From handing a batch to storage to its commit.",
+    ),
+    (
+        "hubbub_committed_entries_total",
+        Kind::Counter,
+        "Messages and ends of replies committed.",
+    ),
+    (
+        "hubbub_replies_total",
+        Kind::Counter,
+        "Replies that got their end, by end.",
+    ),
+    (
+        "hubbub_reply_seconds",
+        Kind::Histogram,
+        "From a question to the end of its reply.",
+    ),
+    (
+        "hubbub_reply_first_token_seconds",
+        Kind::Histogram,
+        "From a question to the first text of its reply.",
+    ),
+    (
+        "hubbub_stale_reply_steps_total",
+        Kind::Counter,
+        "Steps of replies that came too late and were dropped.",
+    ),
+    (
+        "hubbub_llm_queue_length",
+        Kind::Gauge,
+        "Replies waiting for a slot.",
+    ),
+    (
+        "hubbub_llm_slots_busy",
+        Kind::Gauge,
+        "Slots of upstreams in use.",
+    ),
+    (
+        "hubbub_llm_refused_total",
+        Kind::Counter,
+        "Replies refused because the queue was full or no upstream exists.",
+    ),
+    (
         "hubbub_llm_attempts_total",
         Kind::Counter,
         "Ended attempts to get an answer, by upstream and outcome.",
+    ),
+    (
+        "hubbub_llm_attempts_failed_total",
+        Kind::Counter,
+        "Attempts that failed, as the reply saw them.",
     ),
     (
         "hubbub_llm_first_token_seconds",
@@ -48,6 +140,21 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "hubbub_model_starts_total",
         Kind::Counter,
         "Starts of the embedded model's program.",
+    ),
+    (
+        "hubbub_db_connections_in_use",
+        Kind::Gauge,
+        "Database connections in use, by pool.",
+    ),
+    (
+        "hubbub_db_connections_idle",
+        Kind::Gauge,
+        "Open database connections that nobody uses, by pool.",
+    ),
+    (
+        "hubbub_db_connections_waiting",
+        Kind::Gauge,
+        "Tasks that wait for a database connection, by pool.",
     ),
 ];
 
@@ -104,6 +211,7 @@ fn describe() {
     for (name, kind, text) in METRICS {
         match kind {
             Kind::Counter => ::metrics::describe_counter!(*name, *text),
+            Kind::Gauge => ::metrics::describe_gauge!(*name, *text),
             Kind::Histogram => ::metrics::describe_histogram!(*name, *text),
         }
     }
@@ -145,6 +253,7 @@ mod tests {
         for (name, kind, text) in METRICS {
             let unit = match kind {
                 Kind::Counter => name.ends_with("_total"),
+                Kind::Gauge => !name.ends_with("_total"),
                 Kind::Histogram => name.ends_with("_seconds"),
             };
             assert!(
