@@ -51,7 +51,10 @@ pub async fn serve(config: Config, options: ServeOptions, metrics: Metrics) -> a
     // First, so that a taken port is known before a database is started for nothing.
     let listener = accept::bind(config.server.listen)?;
     std::fs::create_dir_all(&config.server.data_dir).with_context(|| {
-        format!("the data folder {} cannot be made", config.server.data_dir.display())
+        format!(
+            "the data folder {} cannot be made",
+            config.server.data_dir.display()
+        )
     })?;
     let database = Database::start(&config).await?;
     let served = serve_with(&config, options, metrics, listener, &database).await;
@@ -66,18 +69,33 @@ async fn serve_with(
     listener: TcpListener,
     database: &Database,
 ) -> anyhow::Result<()> {
-    let storage = Storage::connect(&database.config).await.context("the database cannot be used")?;
+    let storage = Storage::connect(&database.config)
+        .await
+        .context("the database cannot be used")?;
     let store: Arc<dyn MessageStore> = Arc::new(storage.message_store());
     let node = NodeId::generate();
     // A node without a lease counts as dead, and its replies would be taken from it.
-    store.renew_lease(node).await.context("this node's lease cannot be stored")?;
-    let parts::Upstreams { all: upstreams, model } = parts::upstreams(config)?;
-    let names = upstreams.iter().map(|upstream| upstream.name().to_owned()).collect();
+    store
+        .renew_lease(node)
+        .await
+        .context("this node's lease cannot be stored")?;
+    let parts::Upstreams {
+        all: upstreams,
+        model,
+    } = parts::upstreams(config)?;
+    let names = upstreams
+        .iter()
+        .map(|upstream| upstream.name().to_owned())
+        .collect();
     let hub = Hub::start(parts::hub_config(config, node, upstreams), store);
     let address = listener.local_addr()?;
     let demo_bot = if options.demo {
         let url = own_url(&config.server, address);
-        Some(demo::seed(&storage, &config.server.data_dir, &url).await?.bot)
+        Some(
+            demo::seed(&storage, &config.server.data_dir, &url)
+                .await?
+                .bot,
+        )
     } else {
         None
     };
@@ -119,7 +137,10 @@ async fn serve_with(
     }
     storage.close();
     tracing::info!("stopped");
-    anyhow::ensure!(!failed, "a permanent actor could not be kept alive; see the log");
+    anyhow::ensure!(
+        !failed,
+        "a permanent actor could not be kept alive; see the log"
+    );
     Ok(())
 }
 
@@ -132,7 +153,11 @@ async fn drain(
     server: actix_server::ServerHandle,
 ) {
     let started = Instant::now();
-    tracing::info!(connections = connections.count(), sessions = hub.session_count(), "draining");
+    tracing::info!(
+        connections = connections.count(),
+        sessions = hub.session_count(),
+        "draining"
+    );
     connections.start_draining();
     server.pause().await;
     let budget = within.saturating_sub(DRAIN_RESERVE);
@@ -145,7 +170,11 @@ async fn drain(
 }
 
 async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(TICKET_SWEEP)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(TICKET_SWEEP))
+        .await
+        .is_some()
+    {
         if let Err(error) = storage.delete_expired_tickets().await {
             tracing::warn!(%error, "expired tickets were not deleted");
         }
@@ -190,7 +219,11 @@ fn announce(
     writeln!(out, "Hubbub listens on {url}")?;
     if is_demo {
         writeln!(out, "Open {url}/ in a browser to chat with the demo")?;
-        writeln!(out, "The demo's bot and API key are in {}", demo_file(&server.data_dir))?;
+        writeln!(
+            out,
+            "The demo's bot and API key are in {}",
+            demo_file(&server.data_dir)
+        )?;
     }
     out.flush()?;
     Ok(())

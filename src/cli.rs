@@ -38,9 +38,10 @@ async fn migrate_in(database: &Database, command: Migrate) -> anyhow::Result<Str
     let url = config.migration_url.as_ref().unwrap_or(&config.url);
     Ok(match command {
         Migrate::Up => listed("applied", &migrations::up(config, url).await?),
-        Migrate::Down { steps } => {
-            listed("undone", &migrations::down(config, url, usize::try_from(steps)?).await?)
-        }
+        Migrate::Down { steps } => listed(
+            "undone",
+            &migrations::down(config, url, usize::try_from(steps)?).await?,
+        ),
         Migrate::Status => {
             let status = migrations::status(config, url).await?;
             status.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -52,11 +53,16 @@ fn listed(what: &str, versions: &[i64]) -> String {
     if versions.is_empty() {
         return format!("nothing to be {what}");
     }
-    let versions: Vec<String> = versions.iter().map(|version| format!("{version:04}")).collect();
+    let versions: Vec<String> = versions
+        .iter()
+        .map(|version| format!("{version:04}"))
+        .collect();
     format!("{what}: {}", versions.join(", "))
 }
 
 fn line(status: &MigrationStatus) -> String {
-    let when = status.applied_at.map_or("not applied".to_owned(), |at| format!("applied {at}"));
+    let when = status
+        .applied_at
+        .map_or("not applied".to_owned(), |at| format!("applied {at}"));
     format!("{:04} {} {when}", status.version, status.name)
 }

@@ -60,7 +60,10 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
             .route("/version", get().to(health::version))
             .route("/v1/connect", get().to(connect::connect))
             .route("/v1/tickets", post().to(tickets::issue))
-            .route("/v1/widget/{bot}/tickets", post().to(tickets::issue_to_widget))
+            .route(
+                "/v1/widget/{bot}/tickets",
+                post().to(tickets::issue_to_widget),
+            )
             .route("/v1/bots", post().to(bots::create))
             .route("/v1/bots", get().to(bots::list))
             .route("/v1/bots/{bot}", get().to(bots::show))

@@ -40,14 +40,20 @@ pub struct ApiKey {
 impl ApiKey {
     /// A fresh one.
     pub fn generate() -> Self {
-        Self { id: random_text(KEY_ID_CHARS), secret: random_text(SECRET_CHARS) }
+        Self {
+            id: random_text(KEY_ID_CHARS),
+            secret: random_text(SECRET_CHARS),
+        }
     }
 
     /// Recognises one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix("hbk_")?.split('_');
         let (id, secret, check) = (parts.next()?, parts.next()?, parts.next()?);
-        let key = Self { id: id.to_owned(), secret: secret.to_owned() };
+        let key = Self {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        };
         let is_whole = id.len() == KEY_ID_CHARS && secret.len() == SECRET_CHARS;
         (is_whole && parts.next().is_none() && key.check() == check).then_some(key)
     }
@@ -64,7 +70,10 @@ impl ApiKey {
 
     fn check(&self) -> String {
         let sum = digest(&format!("{}_{}", self.id, self.secret));
-        sum.iter().take(CHECK_CHARS).map(|byte| letter(*byte)).collect()
+        sum.iter()
+            .take(CHECK_CHARS)
+            .map(|byte| letter(*byte))
+            .collect()
     }
 }
 
@@ -80,14 +89,20 @@ pub struct VisitorToken {
 impl VisitorToken {
     /// A fresh one.
     pub fn generate(tenant: TenantId) -> Self {
-        Self { tenant, secret: random_text(SECRET_CHARS) }
+        Self {
+            tenant,
+            secret: random_text(SECRET_CHARS),
+        }
     }
 
     /// Recognises one.
     pub fn parse(text: &str) -> Option<Self> {
         let (tenant, secret) = text.strip_prefix("hbv_")?.split_once('_')?;
         let tenant = tenant.parse().ok()?;
-        (secret.len() == SECRET_CHARS).then(|| Self { tenant, secret: secret.to_owned() })
+        (secret.len() == SECRET_CHARS).then(|| Self {
+            tenant,
+            secret: secret.to_owned(),
+        })
     }
 
     /// As the visitor's device keeps it.
@@ -108,11 +123,15 @@ pub fn generate_ticket() -> String {
 
 fn random_text(chars: usize) -> String {
     let mut rng = rand::rng();
-    (0..chars).map(|_| letter(rng.random_range(0..62))).collect()
+    (0..chars)
+        .map(|_| letter(rng.random_range(0..62)))
+        .collect()
 }
 
 fn letter(byte: u8) -> char {
-    ALPHABET.get(usize::from(byte) % ALPHABET.len()).map_or('0', |letter| char::from(*letter))
+    ALPHABET
+        .get(usize::from(byte) % ALPHABET.len())
+        .map_or('0', |letter| char::from(*letter))
 }
 
 #[cfg(test)]

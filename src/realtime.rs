@@ -54,7 +54,10 @@ pub fn upgrade(
     admission: Admission,
 ) -> Result<HttpResponse, actix_web::Error> {
     let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL])?;
-    let cut = request.conn_data::<wire::Cut>().cloned().unwrap_or_default();
+    let cut = request
+        .conn_data::<wire::Cut>()
+        .cloned()
+        .unwrap_or_default();
     let (guard, verdict) = Guard::new(payload, config.limits.frame_bytes);
     let connection = Connection::new(hub, caller, config, verdict, cut, permit, admission);
     // The codec's own limit comes after buffering; the guard has refused a larger frame by then.

@@ -29,7 +29,10 @@ pub fn file(data_dir: &Path) -> PathBuf {
 pub async fn seed(storage: &Storage, data_dir: &Path, url: &str) -> anyhow::Result<Demo> {
     let path = file(data_dir);
     let demo = match known(storage, &path).await? {
-        Some(demo) => Demo { url: url.to_owned(), ..demo },
+        Some(demo) => Demo {
+            url: url.to_owned(),
+            ..demo
+        },
         None => create(storage, url).await?,
     };
     write(&path, &demo).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -38,13 +41,17 @@ pub async fn seed(storage: &Storage, data_dir: &Path, url: &str) -> anyhow::Resu
 
 /// The demo in the file, if the database still has it.
 async fn known(storage: &Storage, path: &Path) -> anyhow::Result<Option<Demo>> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return Ok(None);
+    };
     let Ok(demo) = serde_json::from_str::<Demo>(&text) else {
         tracing::warn!(path = %path.display(), "the demo file cannot be read; making a new demo");
         return Ok(None);
     };
     let bot = storage.find_widget_bot(demo.bot).await?;
-    Ok(bot.is_some_and(|bot| bot.tenant == demo.tenant).then_some(demo))
+    Ok(bot
+        .is_some_and(|bot| bot.tenant == demo.tenant)
+        .then_some(demo))
 }
 
 async fn create(storage: &Storage, url: &str) -> anyhow::Result<Demo> {
@@ -65,7 +72,12 @@ async fn create(storage: &Storage, url: &str) -> anyhow::Result<Demo> {
     let bot = bots::insert(&scope, &bot).await?.id;
     api_keys::insert(&scope, &key.id, &key.digest(), "Demo").await?;
     scope.commit().await?;
-    Ok(Demo { tenant, bot, api_key: key.expose(), url: url.to_owned() })
+    Ok(Demo {
+        tenant,
+        bot,
+        api_key: key.expose(),
+        url: url.to_owned(),
+    })
 }
 
 /// Whole or not at all, and for its owner only: it holds a key.

@@ -30,8 +30,10 @@ impl Database {
         let settings = &config.database;
         let (base, cluster) = if let Some(url) = &settings.url {
             let mut base = DatabaseConfig::new(DatabaseUrl::new(url.expose()));
-            base.migration_url =
-                settings.migration_url.as_ref().map(|url| DatabaseUrl::new(url.expose()));
+            base.migration_url = settings
+                .migration_url
+                .as_ref()
+                .map(|url| DatabaseUrl::new(url.expose()));
             (base, None)
         } else {
             let options = PrivateOptions::new(&config.server.data_dir);
@@ -125,7 +127,10 @@ const MESSAGES_PER_TENANT: u32 = 20_000;
 pub(super) fn connection_config(config: &Config) -> ConnectionConfig {
     let limits = &config.limits;
     ConnectionConfig {
-        limits: Limits { frame_bytes: limits.frame_bytes, text_chars: limits.text_chars },
+        limits: Limits {
+            frame_bytes: limits.frame_bytes,
+            text_chars: limits.text_chars,
+        },
         heartbeat: config.session.heartbeat,
         max_sessions: limits.sessions_per_connection,
         frames_per_second: limits.messages_per_second,

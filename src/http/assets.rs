@@ -14,8 +14,10 @@ use super::problem::ApiError;
 #[allow_missing = true]
 struct Dist;
 
-const NOT_BUILT: ApiError =
-    ApiError::new(ErrorCode::NotFound, "the widget is not part of this build (make widget)");
+const NOT_BUILT: ApiError = ApiError::new(
+    ErrorCode::NotFound,
+    "the widget is not part of this build (make widget)",
+);
 
 /// Nothing but what the frame needs, and no scripts from text.
 const FRAME_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -104,10 +106,19 @@ fn text(name: &str) -> Result<String, ApiError> {
 fn file(request: &HttpRequest, name: &str, kind: &'static str) -> Result<HttpResponse, ApiError> {
     let file = Dist::get(name).ok_or(NOT_BUILT)?;
     let hash = file.metadata.sha256_hash();
-    let tag = format!("\"{:x}\"", u64::from_be_bytes(hash.first_chunk().copied().unwrap_or_default()));
-    let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let mut response =
-        if known == Some(tag.as_str()) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let tag = format!(
+        "\"{:x}\"",
+        u64::from_be_bytes(hash.first_chunk().copied().unwrap_or_default())
+    );
+    let known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    let mut response = if known == Some(tag.as_str()) {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
     response
         .insert_header((header::ETAG, tag.clone()))
         .insert_header((header::CACHE_CONTROL, "no-cache"))

@@ -71,9 +71,15 @@ const UNAUTHENTICATED: ApiError = ApiError::new(
 
 /// The bearer token of a request, if it has one.
 pub fn bearer(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let value = request
+        .headers()
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
 }
 
 /// Who holds this token.
@@ -100,7 +106,10 @@ pub async fn authenticate(storage: &Storage, token: &str) -> Result<Caller, ApiE
 }
 
 async fn by_key(storage: &Storage, key: &ApiKey) -> Result<Caller, ApiError> {
-    let stored = storage.find_api_key(&key.id).await?.ok_or(UNAUTHENTICATED)?;
+    let stored = storage
+        .find_api_key(&key.id)
+        .await?
+        .ok_or(UNAUTHENTICATED)?;
     if stored.revoked_at.is_some() || !digests_match(&stored.secret_sha256, &key.digest()) {
         return Err(UNAUTHENTICATED);
     }
@@ -116,7 +125,8 @@ async fn by_key(storage: &Storage, key: &ApiKey) -> Result<Caller, ApiError> {
 }
 
 fn state(request: &HttpRequest) -> Result<web::Data<AppState>, ApiError> {
-    request.app_data::<web::Data<AppState>>().cloned().ok_or(ApiError::from(
-        hubbub_actors::Rejection::internal(),
-    ))
+    request
+        .app_data::<web::Data<AppState>>()
+        .cloned()
+        .ok_or(ApiError::from(hubbub_actors::Rejection::internal()))
 }

@@ -40,7 +40,10 @@ pub struct CreateBot {
 /// `PATCH /v1/bots/{bot}`: absent fields stay as they are; `"model": null` returns to the default.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "absent, null and a value are three things in a PATCH")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
 pub struct ChangeBot {
     name: Option<String>,
     prompt: Option<String>,
@@ -69,15 +72,18 @@ pub async fn create(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let body = body.into_inner();
-    check(&ChangeBot {
-        name: Some(body.name.clone()),
-        prompt: Some(body.prompt.clone()),
-        route: Some(body.route.clone()),
-        model: Some(body.model.clone()),
-        replies: Some(body.replies),
-        max_output_tokens: Some(body.max_output_tokens),
-        allowed_origins: Some(body.allowed_origins.clone()),
-    }, &state)?;
+    check(
+        &ChangeBot {
+            name: Some(body.name.clone()),
+            prompt: Some(body.prompt.clone()),
+            route: Some(body.route.clone()),
+            model: Some(body.model.clone()),
+            replies: Some(body.replies),
+            max_output_tokens: Some(body.max_output_tokens),
+            allowed_origins: Some(body.allowed_origins.clone()),
+        },
+        &state,
+    )?;
     let scope = state.storage.scope(caller.tenant).await?;
     let bot = bots::insert(
         &scope,
@@ -113,7 +119,10 @@ pub async fn list(
     let scope = state.storage.scope(caller.tenant).await?;
     let items = bots::list(&scope, query.cursor, limit).await?;
     let is_full = items.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = items.last().filter(|_| is_full).map(|bot| bot.id.to_string());
+    let next = items
+        .last()
+        .filter(|_| is_full)
+        .map(|bot| bot.id.to_string());
     Ok(HttpResponse::Ok().json(Page { items, next }))
 }
 
@@ -127,7 +136,9 @@ pub async fn show(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
-    let bot = bots::find(&scope, path.into_inner()).await?.ok_or(ApiError::not_found())?;
+    let bot = bots::find(&scope, path.into_inner())
+        .await?
+        .ok_or(ApiError::not_found())?;
     Ok(HttpResponse::Ok().json(bot))
 }
 
@@ -153,7 +164,9 @@ pub async fn change(
         max_output_tokens: body.max_output_tokens,
         allowed_origins: body.allowed_origins,
     };
-    let changed = bots::update(&scope, bot, &changes).await?.ok_or(ApiError::not_found())?;
+    let changed = bots::update(&scope, bot, &changes)
+        .await?
+        .ok_or(ApiError::not_found())?;
     scope.commit().await?;
     state.hub.bot_changed(caller.tenant, bot);
     Ok(HttpResponse::Ok().json(changed))
@@ -161,21 +174,39 @@ pub async fn change(
 
 fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
     let fits = |text: &str, most: usize| text.chars().count() <= most && !text.contains('\0');
-    if bot.name.as_deref().is_some_and(|name| name.trim().is_empty() || !fits(name, NAME_CHARS)) {
+    if bot
+        .name
+        .as_deref()
+        .is_some_and(|name| name.trim().is_empty() || !fits(name, NAME_CHARS))
+    {
         return Err(ApiError::invalid("name must be 1 to 100 characters"));
     }
-    if bot.prompt.as_deref().is_some_and(|prompt| !fits(prompt, PROMPT_CHARS)) {
+    if bot
+        .prompt
+        .as_deref()
+        .is_some_and(|prompt| !fits(prompt, PROMPT_CHARS))
+    {
         return Err(ApiError::invalid("prompt must be at most 32000 characters"));
     }
-    if bot.model.iter().flatten().any(|model| model.is_empty() || !fits(model, NAME_CHARS)) {
+    if bot
+        .model
+        .iter()
+        .flatten()
+        .any(|model| model.is_empty() || !fits(model, NAME_CHARS))
+    {
         return Err(ApiError::invalid("model must be 1 to 100 characters"));
     }
-    if bot.max_output_tokens.is_some_and(|n| n == 0 || n > OUTPUT_TOKENS_MAX) {
+    if bot
+        .max_output_tokens
+        .is_some_and(|n| n == 0 || n > OUTPUT_TOKENS_MAX)
+    {
         return Err(ApiError::invalid("max_output_tokens must be 1 to 32768"));
     }
     let route = bot.route.as_deref().unwrap_or_default();
     if route.len() > ROUTE_LEN || route.iter().any(|name| !state.upstreams.contains(name)) {
-        return Err(ApiError::invalid("route must name configured upstreams, at most 16"));
+        return Err(ApiError::invalid(
+            "route must name configured upstreams, at most 16",
+        ));
     }
     let origins = bot.allowed_origins.as_deref().unwrap_or_default();
     if origins.len() > ORIGINS_LEN || !origins.iter().all(|origin| is_origin(origin)) {
@@ -188,7 +219,9 @@ fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
 
 /// Scheme, host and port as a browser writes them, and nothing more.
 fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.is_empty()
             && host.len() <= 255
@@ -207,7 +240,10 @@ fn output_tokens_default() -> u32 {
 }
 
 /// Tells `null` from absent.
-#[expect(clippy::option_option, reason = "absent, null and a value are three things in a PATCH")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a PATCH"
+)]
 fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(value).map(Some)
 }

@@ -26,15 +26,29 @@ pub async fn connect(
 ) -> Result<HttpResponse, actix_web::Error> {
     let admission = admit(&request, &state)?;
     let caller = authenticate(&request, &state).await?;
-    let tenant = state.hub.tenant(caller.tenant).await.map_err(ApiError::from)?;
+    let tenant = state
+        .hub
+        .tenant(caller.tenant)
+        .await
+        .map_err(ApiError::from)?;
     let permit = tenant.admit_connection().map_err(ApiError::from)?;
     let hub = state.hub.clone();
-    realtime::upgrade(&request, payload, hub, caller, state.connection, permit, admission)
-        .map_err(|_| ApiError::invalid("this is not a WebSocket handshake").into())
+    realtime::upgrade(
+        &request,
+        payload,
+        hub,
+        caller,
+        state.connection,
+        permit,
+        admission,
+    )
+    .map_err(|_| ApiError::invalid("this is not a WebSocket handshake").into())
 }
 
 fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError> {
-    let address = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let address = request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let rejection = match state.connections.admit(address) {
         Ok(admission) => return Ok(admission),
         Err(Refused::Full) => Rejection::later(
@@ -47,9 +61,11 @@ fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError>
             "too many connections from this address",
             5_000,
         ),
-        Err(Refused::Draining) => {
-            Rejection::later(ErrorCode::Unavailable, "this server is about to stop", 1_000)
-        }
+        Err(Refused::Draining) => Rejection::later(
+            ErrorCode::Unavailable,
+            "this server is about to stop",
+            1_000,
+        ),
     };
     Err(rejection.into())
 }
@@ -57,9 +73,13 @@ fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError>
 /// By exactly one of: a bearer token, or a ticket as the second offered subprotocol.
 async fn authenticate(request: &HttpRequest, state: &AppState) -> Result<Caller, ApiError> {
     let offered = offered_protocols(request)?;
-    let ticket = offered.iter().find_map(|name| name.strip_prefix(TICKET_SUBPROTOCOL_PREFIX));
+    let ticket = offered
+        .iter()
+        .find_map(|name| name.strip_prefix(TICKET_SUBPROTOCOL_PREFIX));
     match (auth::bearer(request), ticket) {
-        (Some(_), Some(_)) => Err(ApiError::invalid("send a bearer token or a ticket, not both")),
+        (Some(_), Some(_)) => Err(ApiError::invalid(
+            "send a bearer token or a ticket, not both",
+        )),
         (Some(token), None) => {
             // A browser cannot send this header; a page that could would be using a stolen key.
             origin::check(request, state, &[])?;
@@ -84,16 +104,26 @@ async fn by_ticket(
         "the ticket is unknown, used or expired",
     ))?;
     if ticket.origin.as_deref() != origin::of(request) && ticket.origin.is_some() {
-        return Err(ApiError::new(ErrorCode::Forbidden, "the ticket is another page's"));
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "the ticket is another page's",
+        ));
     }
-    Ok(Caller { tenant, visitor: ticket.visitor, principal: ticket.principal })
+    Ok(Caller {
+        tenant,
+        visitor: ticket.visitor,
+        principal: ticket.principal,
+    })
 }
 
 fn offered_protocols(request: &HttpRequest) -> Result<Vec<&str>, ApiError> {
     let Some(value) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL) else {
         return Ok(Vec::new());
     };
-    let offered = value.to_str().ok().filter(|offered| offered.len() <= PROTOCOLS_CHARS);
+    let offered = value
+        .to_str()
+        .ok()
+        .filter(|offered| offered.len() <= PROTOCOLS_CHARS);
     let offered: Vec<&str> = offered
         .ok_or(ApiError::invalid("the offered subprotocols cannot be read"))?
         .split(',')
@@ -102,6 +132,8 @@ fn offered_protocols(request: &HttpRequest) -> Result<Vec<&str>, ApiError> {
     if offered.contains(&SUBPROTOCOL) {
         Ok(offered)
     } else {
-        Err(ApiError::invalid("this server speaks the subprotocol hubbub.v1"))
+        Err(ApiError::invalid(
+            "this server speaks the subprotocol hubbub.v1",
+        ))
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream;
-use hubbub_actors::{Caller, Delivery, JoinRequest, Outlet, Post, Posted, SessionHandle, Undelivered};
-use hubbub_protocol::server::{Ack, Delta};
-use hubbub_protocol::{
-    CloseCode, ConnectionId, ReplyId, ReplyState, Seq, ServerFrame, SessionId,
+use hubbub_actors::{
+    Caller, Delivery, JoinRequest, Outlet, Post, Posted, SessionHandle, Undelivered,
 };
+use hubbub_protocol::server::{Ack, Delta};
+use hubbub_protocol::{CloseCode, ConnectionId, ReplyId, ReplyState, Seq, ServerFrame, SessionId};
 use tokio::sync::mpsc;
 
 use super::AppState;
@@ -52,14 +52,34 @@ pub(super) async fn post_and_stream(
     let handle = state.hub.session(caller.tenant, session)?;
     let (sender, deliveries) = mpsc::channel(OUTLET_CAPACITY);
     let device = ConnectionId::generate();
-    let join = JoinRequest { device, reference: None, after: None, epoch: None, limit: 1 };
+    let join = JoinRequest {
+        device,
+        reference: None,
+        after: None,
+        epoch: None,
+        limit: 1,
+    };
     // Joined before the message is posted, so that nothing of its answer is missed.
-    handle.join(caller.clone(), join, Box::new(ChannelOutlet(sender))).await?;
+    handle
+        .join(caller.clone(), join, Box::new(ChannelOutlet(sender)))
+        .await?;
     let device = Joined { handle, device };
     let (tenant, id) = (caller.tenant, post.id);
     let posted = device.handle.post_message(caller, post).await?;
-    let Posted { seq, at, duplicate, reply } = posted;
-    let mut first = vec![ServerFrame::Ack(Ack { reference: None, session, id, seq, at, duplicate })];
+    let Posted {
+        seq,
+        at,
+        duplicate,
+        reply,
+    } = posted;
+    let mut first = vec![ServerFrame::Ack(Ack {
+        reference: None,
+        session,
+        id,
+        seq,
+        at,
+        duplicate,
+    })];
     let mut is_over = reply.is_none();
     if let Some(reply) = reply.filter(|_| duplicate)
         && let Some(end) = find_end(state, tenant, session, seq, reply).await?
@@ -67,7 +87,11 @@ pub(super) async fn post_and_stream(
         first.push(end);
         is_over = true;
     }
-    let events = Events { deliveries, reply: reply.filter(|_| !is_over), _device: device };
+    let events = Events {
+        deliveries,
+        reply: reply.filter(|_| !is_over),
+        _device: device,
+    };
     let first = stream::iter([Ok::<_, actix_web::Error>(encode(&first))]);
     let body = futures_util::StreamExt::chain(first, stream::unfold(events, Events::next));
     Ok(HttpResponse::Ok()
@@ -100,13 +124,16 @@ impl Events {
     async fn next(mut self) -> Option<(Result<Bytes, actix_web::Error>, Self)> {
         let reply = self.reply?;
         loop {
-            let Ok(delivery) = tokio::time::timeout(KEEP_ALIVE, self.deliveries.recv()).await else {
+            let Ok(delivery) = tokio::time::timeout(KEEP_ALIVE, self.deliveries.recv()).await
+            else {
                 return Some((Ok(Bytes::from_static(b": waiting\n\n")), self));
             };
             let mut frames = Vec::new();
             for frame in delivery?.frames {
                 // Our own frames: what does not decode is of no concern to this reply.
-                let Ok(frame) = serde_json::from_str::<ServerFrame>(&frame) else { continue };
+                let Ok(frame) = serde_json::from_str::<ServerFrame>(&frame) else {
+                    continue;
+                };
                 if let Some((frame, is_end)) = about(frame, reply) {
                     frames.push(frame);
                     if is_end {
@@ -128,14 +155,24 @@ fn about(frame: ServerFrame, reply: ReplyId) -> Option<(ServerFrame, bool)> {
             Some((ServerFrame::Message(message), true))
         }
         ServerFrame::Reply(frame) if frame.reply == reply => {
-            let is_end = matches!(frame.state, ReplyState::Failed { .. } | ReplyState::Cancelled);
+            let is_end = matches!(
+                frame.state,
+                ReplyState::Failed { .. } | ReplyState::Cancelled
+            );
             Some((ServerFrame::Reply(frame), is_end))
         }
-        ServerFrame::Delta(delta) if delta.reply == reply => Some((ServerFrame::Delta(delta), false)),
+        ServerFrame::Delta(delta) if delta.reply == reply => {
+            Some((ServerFrame::Delta(delta), false))
+        }
         // Joined in the middle of it: what was written so far is the first piece.
         ServerFrame::Joined(joined) => {
             let running = joined.replying.filter(|running| running.reply == reply)?;
-            let delta = Delta { session: joined.session, reply, offset: 0, text: running.text };
+            let delta = Delta {
+                session: joined.session,
+                reply,
+                offset: 0,
+                text: running.text,
+            };
             Some((ServerFrame::Delta(delta), false))
         }
         _ => None,
@@ -152,12 +189,20 @@ async fn find_end(
     let scope = state.storage.scope(tenant).await?;
     let before = Seq(to.0.saturating_sub(1));
     let page = messages::list_after(&scope, session, before, LOOK_BACK).await?;
-    let message = page.messages.into_iter().find(|message| message.reply == Some(reply));
+    let message = page
+        .messages
+        .into_iter()
+        .find(|message| message.reply == Some(reply));
     let ended = page.ended.into_iter().find(|ended| ended.reply == reply);
     Ok(message.map(ServerFrame::Message).or_else(|| {
         ended.map(|ended| {
             let (to, state) = (ended.to, ended.state);
-            ServerFrame::Reply(hubbub_protocol::server::ReplyFrame { session, reply, to, state })
+            ServerFrame::Reply(hubbub_protocol::server::ReplyFrame {
+                session,
+                reply,
+                to,
+                state,
+            })
         })
     }))
 }

@@ -37,7 +37,11 @@ pub async fn ready(state: web::Data<AppState>) -> HttpResponse {
     };
     let draining = state.connections.is_draining();
     let ready = database == "ok" && !draining;
-    let body = ReadyResponse { ready, database, draining };
+    let body = ReadyResponse {
+        ready,
+        database,
+        draining,
+    };
     if ready {
         HttpResponse::Ok().json(body)
     } else {
@@ -65,7 +69,10 @@ pub async fn version() -> HttpResponse {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats; pools are small")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats; pools are small"
+)]
 fn record_pools(state: &AppState) {
     let status = state.storage.status();
     for (pool, status) in [("app", status.app), ("writer", status.writer)] {

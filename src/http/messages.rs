@@ -42,15 +42,25 @@ pub async fn page(
     let scope = state.storage.scope(caller.tenant).await?;
     let found = sessions::find(&scope, session).await?;
     let is_own = |visitor| caller.visitor.is_none() || caller.visitor == visitor;
-    found.filter(|session| is_own(session.visitor)).ok_or(ApiError::not_found())?;
-    let Transcript { messages, ended, more } = match (query.after, query.before) {
+    found
+        .filter(|session| is_own(session.visitor))
+        .ok_or(ApiError::not_found())?;
+    let Transcript {
+        messages,
+        ended,
+        more,
+    } = match (query.after, query.before) {
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("after and before exclude each other"));
         }
         (Some(after), None) => messages::list_after(&scope, session, after, limit).await?,
         (None, before) => messages::list_before(&scope, session, before, limit).await?,
     };
-    Ok(HttpResponse::Ok().json(MessagePage { messages, ended, more }))
+    Ok(HttpResponse::Ok().json(MessagePage {
+        messages,
+        ended,
+        more,
+    }))
 }
 
 /// Posts a message; answers after its commit. With `stream`, the answer goes on as server-sent events
@@ -67,11 +77,17 @@ pub async fn post(
 ) -> Result<HttpResponse, ApiError> {
     let (session, body) = (path.into_inner(), body.into_inner());
     let text_chars = state.connection.limits.text_chars;
-    if let Some((code, message)) = message_violation(&body.text, body.metadata.as_ref(), text_chars) {
+    if let Some((code, message)) = message_violation(&body.text, body.metadata.as_ref(), text_chars)
+    {
         return Err(ApiError::new(code, message));
     }
     let id = body.id.unwrap_or_else(ClientMessageId::generate);
-    let post = Post { id, role: Role::Visitor, text: body.text, metadata: body.metadata };
+    let post = Post {
+        id,
+        role: Role::Visitor,
+        text: body.text,
+        metadata: body.metadata,
+    };
     if body.stream {
         return events::post_and_stream(&state, caller.0, session, post).await;
     }
@@ -85,7 +101,10 @@ pub async fn post(
         duplicate: posted.duplicate,
         reply: posted.reply,
     };
-    let mut response =
-        if posted.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
+    let mut response = if posted.duplicate {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::Created()
+    };
     Ok(response.json(answer))
 }

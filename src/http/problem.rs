@@ -88,7 +88,11 @@ pub async fn problems(
     let span = tracing::info_span!(
         "http.request", request_id = %id, method = %request.method(), path = request.path()
     );
-    let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
+    let response = next
+        .call(request)
+        .instrument(span.clone())
+        .await?
+        .map_into_boxed_body();
     let mut response = with_problem_body(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -104,7 +108,9 @@ pub async fn problems(
 }
 
 fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
-    let Some(error) = response.response().error() else { return response };
+    let Some(error) = response.response().error() else {
+        return response;
+    };
     let rejection = error.as_error::<ApiError>().map_or_else(
         || foreign(error.as_response_error().status_code()),
         |ApiError(rejection)| rejection.clone(),
@@ -121,7 +127,10 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
     };
     let mut answer = HttpResponse::build(status);
     if let Some(wait_ms) = rejection.retry_after_ms {
-        answer.insert_header((header::RETRY_AFTER, wait_ms.div_ceil(1_000).max(1).to_string()));
+        answer.insert_header((
+            header::RETRY_AFTER,
+            wait_ms.div_ceil(1_000).max(1).to_string(),
+        ));
     }
     if rejection.code == ErrorCode::Unauthorized {
         answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

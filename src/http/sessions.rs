@@ -41,9 +41,19 @@ pub async fn open(
 ) -> Result<HttpResponse, ApiError> {
     let session = SessionId::generate();
     let (tenant, visitor) = (caller.tenant, caller.visitor);
-    state.hub.open_session(NewSession { tenant, session, bot: body.bot, visitor }).await?;
+    state
+        .hub
+        .open_session(NewSession {
+            tenant,
+            session,
+            bot: body.bot,
+            visitor,
+        })
+        .await?;
     let scope = state.storage.scope(tenant).await?;
-    let opened = sessions::find(&scope, session).await?.ok_or(ApiError::not_found())?;
+    let opened = sessions::find(&scope, session)
+        .await?
+        .ok_or(ApiError::not_found())?;
     Ok(HttpResponse::Created().json(opened))
 }
 
@@ -62,12 +72,24 @@ pub async fn list(
     }
     let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let is_key = caller.principal.kind == PrincipalKind::ApiKey;
-    let visitor = if is_key { query.visitor } else { caller.visitor };
+    let visitor = if is_key {
+        query.visitor
+    } else {
+        caller.visitor
+    };
     let scope = state.storage.scope(caller.tenant).await?;
-    let filter = SessionFilter { bot: query.bot, visitor };
+    let filter = SessionFilter {
+        bot: query.bot,
+        visitor,
+    };
     let page = sessions::list(&scope, filter, after, limit).await?;
-    let next = page.next.map(|cursor| format!("{}.{}", cursor.activity_us, cursor.session));
-    Ok(HttpResponse::Ok().json(Page { items: page.items, next }))
+    let next = page
+        .next
+        .map(|cursor| format!("{}.{}", cursor.activity_us, cursor.session));
+    Ok(HttpResponse::Ok().json(Page {
+        items: page.items,
+        next,
+    }))
 }
 
 /// Shows a session.
@@ -81,15 +103,19 @@ pub async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
     let session = sessions::find(&scope, path.into_inner()).await?;
-    let session = session.filter(|session| caller.visitor.is_none() || caller.visitor == session.visitor);
+    let session =
+        session.filter(|session| caller.visitor.is_none() || caller.visitor == session.visitor);
     Ok(HttpResponse::Ok().json(session.ok_or(ApiError::not_found())?))
 }
 
 fn parse_cursor(text: &str) -> Result<SessionCursor, ApiError> {
-    let parts = text.split_once('.').and_then(|(activity, session)| {
-        Some((activity.parse().ok()?, session.parse().ok()?))
-    });
+    let parts = text
+        .split_once('.')
+        .and_then(|(activity, session)| Some((activity.parse().ok()?, session.parse().ok()?)));
     parts
-        .map(|(activity_us, session)| SessionCursor { activity_us, session })
+        .map(|(activity_us, session)| SessionCursor {
+            activity_us,
+            session,
+        })
         .ok_or(ApiError::invalid("cursor is not one this server gave"))
 }

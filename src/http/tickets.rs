@@ -81,14 +81,23 @@ pub async fn issue(
         Some(user) => {
             let fits = |text: &str| text.chars().count() <= NAME_CHARS && !text.contains('\0');
             if user.id.is_empty() || !fits(&user.id) || !fits(&user.name) {
-                return Err(ApiError::invalid("user.id must be 1 to 200 characters, name at most"));
+                return Err(ApiError::invalid(
+                    "user.id must be 1 to 200 characters, name at most",
+                ));
             }
             let visitor = VisitorId::generate();
-            let visitor =
-                visitors::upsert_external(&scope, visitor, &user.id, &user.name).await?;
-            let principal =
-                Principal { kind: PrincipalKind::User, id: user.id, name: visitor.name };
-            Ticket { principal, visitor: Some(visitor.id), bot: None, origin: None }
+            let visitor = visitors::upsert_external(&scope, visitor, &user.id, &user.name).await?;
+            let principal = Principal {
+                kind: PrincipalKind::User,
+                id: user.id,
+                name: visitor.name,
+            };
+            Ticket {
+                principal,
+                visitor: Some(visitor.id),
+                bot: None,
+                origin: None,
+            }
         }
     };
     let response = mint(scope, ticket, None).await?;
@@ -106,7 +115,11 @@ pub async fn issue_to_widget(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let bot = path.into_inner();
-    let widget = state.storage.find_widget_bot(bot).await?.ok_or(ApiError::not_found())?;
+    let widget = state
+        .storage
+        .find_widget_bot(bot)
+        .await?
+        .ok_or(ApiError::not_found())?;
     origin::check(&request, &state, &widget.allowed_origins)?;
     let scope = state.storage.scope(widget.tenant).await?;
     let token = body.and_then(|body| body.into_inner().visitor_token);
@@ -121,7 +134,10 @@ pub async fn issue_to_widget(
         bot: Some(bot),
         origin: origin::of(&request).map(str::to_owned),
     };
-    let known = VisitorResponse { id: visitor.id, token: token.expose() };
+    let known = VisitorResponse {
+        id: visitor.id,
+        token: token.expose(),
+    };
     let response = mint(scope, ticket, Some(known)).await?;
     Ok(HttpResponse::Created().json(response))
 }
@@ -133,13 +149,18 @@ async fn known_or_new(
     tenant: TenantId,
     token: Option<&str>,
 ) -> Result<(Visitor, VisitorToken), ApiError> {
-    if let Some(token) = token.and_then(VisitorToken::parse).filter(|token| token.tenant == tenant)
+    if let Some(token) = token
+        .and_then(VisitorToken::parse)
+        .filter(|token| token.tenant == tenant)
         && let Some(visitor) = visitors::find_by_token(scope, &token.digest()).await?
     {
         return Ok((visitor, token));
     }
     let token = VisitorToken::generate(tenant);
-    let visitor = Visitor { id: VisitorId::generate(), name: "Visitor".to_owned() };
+    let visitor = Visitor {
+        id: VisitorId::generate(),
+        name: "Visitor".to_owned(),
+    };
     visitors::insert(scope, &visitor, Some(&token.digest())).await?;
     Ok((visitor, token))
 }
@@ -154,5 +175,9 @@ async fn mint(
     scope.commit().await?;
     let lifetime_ms = i64::try_from(LIFETIME.as_millis()).unwrap_or(0);
     let expires_at = Timestamp::from_unix_ms(Timestamp::now().unix_ms() + lifetime_ms);
-    Ok(TicketResponse { ticket: secret, expires_at, visitor })
+    Ok(TicketResponse {
+        ticket: secret,
+        expires_at,
+        visitor,
+    })
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use hubbub_actors::{Caller, ConnectionPermit, Hub, JoinRequest, Rejection, SessionHandle, capacity};
+use hubbub_actors::{
+    Caller, ConnectionPermit, Hub, JoinRequest, Rejection, SessionHandle, capacity,
+};
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Left, Welcome};
 use hubbub_protocol::{
     CloseCode, ConnectionId, ErrorCode, Seq, ServerFrame, SessionId, client, limits,
@@ -103,7 +105,12 @@ impl Connection {
         let session = join.session.unwrap_or_else(SessionId::generate);
         if self.joined.len() >= self.config.max_sessions && !self.joined.contains_key(&session) {
             let full = Rejection::new(ErrorCode::Forbidden, "too many sessions on this connection");
-            return self.refuse(join.reference, Some(session).filter(|_| !is_new), &full, ctx);
+            return self.refuse(
+                join.reference,
+                Some(session).filter(|_| !is_new),
+                &full,
+                ctx,
+            );
         }
         let request = JoinRequest {
             device: self.id,
@@ -118,7 +125,14 @@ impl Connection {
         self.ask(joining, ctx, move |result, connection, ctx| match result {
             Ok(handle) => {
                 let held = after;
-                connection.joined.insert(session, Membership { handle, held, rejoins: 0 });
+                connection.joined.insert(
+                    session,
+                    Membership {
+                        handle,
+                        held,
+                        rejoins: 0,
+                    },
+                );
             }
             Err(rejection) => {
                 connection.joined.remove(&session);
@@ -145,7 +159,12 @@ impl Connection {
         async move {
             if let Some(bot) = opening {
                 let (tenant, visitor) = (caller.tenant, caller.visitor);
-                let new = hubbub_actors::ports::NewSession { tenant, session, bot, visitor };
+                let new = hubbub_actors::ports::NewSession {
+                    tenant,
+                    session,
+                    bot,
+                    visitor,
+                };
                 hub.open_session(new).await?;
             }
             let handle = Rc::new(hub.session(caller.tenant, session)?);
@@ -155,16 +174,36 @@ impl Connection {
     }
 
     fn send(&mut self, send: client::Send, ctx: &mut ws::WebsocketContext<Self>) {
-        let client::Send { reference, session, id, text, metadata } = send;
-        let Some(handle) = self.member(session, reference.clone(), ctx) else { return };
+        let client::Send {
+            reference,
+            session,
+            id,
+            text,
+            metadata,
+        } = send;
+        let Some(handle) = self.member(session, reference.clone(), ctx) else {
+            return;
+        };
         let caller = self.caller.clone();
         let role = hubbub_protocol::Role::Visitor;
-        let post = hubbub_actors::Post { id, role, text, metadata };
+        let post = hubbub_actors::Post {
+            id,
+            role,
+            text,
+            metadata,
+        };
         let posting = async move { handle.post_message(caller, post).await };
         self.ask(posting, ctx, move |posted, connection, ctx| match posted {
             Ok(posted) => {
                 let (seq, at, duplicate) = (posted.seq, posted.at, posted.duplicate);
-                let ack = Ack { reference, session, id, seq, at, duplicate };
+                let ack = Ack {
+                    reference,
+                    session,
+                    id,
+                    seq,
+                    at,
+                    duplicate,
+                };
                 say(&ServerFrame::Ack(ack), ctx);
             }
             Err(rejection) => connection.refuse(reference, Some(session), &rejection, ctx),
@@ -173,7 +212,9 @@ impl Connection {
 
     fn stop_reply(&mut self, stop: client::Stop, ctx: &mut ws::WebsocketContext<Self>) {
         let client::Stop { reference, session } = stop;
-        let Some(handle) = self.member(session, reference.clone(), ctx) else { return };
+        let Some(handle) = self.member(session, reference.clone(), ctx) else {
+            return;
+        };
         let caller = self.caller.clone();
         let stopping = async move { handle.stop_reply(caller).await };
         self.ask(stopping, ctx, move |stopped, connection, ctx| {
@@ -205,7 +246,10 @@ impl Connection {
         reference: Option<String>,
         ctx: &mut ws::WebsocketContext<Self>,
     ) -> Option<Rc<SessionHandle>> {
-        let handle = self.joined.get(&session).map(|member| member.handle.clone());
+        let handle = self
+            .joined
+            .get(&session)
+            .map(|member| member.handle.clone());
         if handle.is_none() {
             self.refuse(reference, Some(session), &not_joined(), ctx);
         }
@@ -238,7 +282,11 @@ impl Connection {
             .increment(1);
         tracing::debug!(parent: &self.span, code = %rejection.code, "frame refused");
         say(
-            &ServerFrame::Error(ErrorFrame { reference, session, error: rejection.body() }),
+            &ServerFrame::Error(ErrorFrame {
+                reference,
+                session,
+                error: rejection.body(),
+            }),
             ctx,
         );
     }
@@ -263,7 +311,9 @@ impl Connection {
     }
 
     fn rejoin(&mut self, session: SessionId, ctx: &mut ws::WebsocketContext<Self>) {
-        let Some(member) = self.joined.get_mut(&session) else { return };
+        let Some(member) = self.joined.get_mut(&session) else {
+            return;
+        };
         member.rejoins += 1;
         let (held, rejoins) = (member.held, member.rejoins);
         if rejoins > MAX_REJOINS {
@@ -296,7 +346,10 @@ impl Connection {
 }
 
 fn not_joined() -> Rejection {
-    Rejection::new(ErrorCode::NotFound, "this connection has not joined that session")
+    Rejection::new(
+        ErrorCode::NotFound,
+        "this connection has not joined that session",
+    )
 }
 
 fn say(frame: &ServerFrame, ctx: &mut ws::WebsocketContext<Connection>) {

@@ -50,12 +50,16 @@ impl Headers {
     fn admit(&mut self, mut bytes: &[u8], limit: u64) -> bool {
         while !bytes.is_empty() {
             if self.payload > 0 {
-                let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
+                let skipped = usize::try_from(self.payload)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 self.payload -= skipped as u64;
                 bytes = bytes.get(skipped..).unwrap_or_default();
                 continue;
             }
-            let Some((byte, rest)) = bytes.split_first() else { break };
+            let Some((byte, rest)) = bytes.split_first() else {
+                break;
+            };
             self.header.push(*byte);
             bytes = rest;
             if let Some(length) = self.complete() {
@@ -82,11 +86,17 @@ impl Headers {
             return None;
         }
         let length = self.header.get(start..end)?;
-        let first = if end == 2 { u64::from(second & 0x7f) } else { 0 };
+        let first = if end == 2 {
+            u64::from(second & 0x7f)
+        } else {
+            0
+        };
         Some(if end == 2 {
             first
         } else {
-            length.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+            length
+                .iter()
+                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
         })
     }
 }

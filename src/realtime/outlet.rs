@@ -26,10 +26,12 @@ pub(super) struct MailboxOutlet {
 
 impl Outlet for MailboxOutlet {
     fn try_deliver(&self, delivery: Delivery) -> Result<(), Undelivered> {
-        self.deliver.try_send(Deliver(delivery)).map_err(|error| match error {
-            SendError::Full(_) => Undelivered::Full,
-            SendError::Closed(_) => Undelivered::Gone,
-        })
+        self.deliver
+            .try_send(Deliver(delivery))
+            .map_err(|error| match error {
+                SendError::Full(_) => Undelivered::Full,
+                SendError::Closed(_) => Undelivered::Gone,
+            })
     }
 
     fn cut(&self, _code: CloseCode) {

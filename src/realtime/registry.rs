@@ -90,16 +90,24 @@ impl Connections {
             return Err(Refused::TooManyFromAddress);
         }
         let fits = |now| (now < self.0.max).then_some(now + 1);
-        let Ok(before) = self.0.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+        let Ok(before) = self
+            .0
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
         else {
             drop(from_address);
-            self.0.by_address.remove_if(&address, |_, count| *count == 0);
+            self.0
+                .by_address
+                .remove_if(&address, |_, count| *count == 0);
             return Err(Refused::Full);
         };
         gauge(before + 1);
         *from_address += 1;
         drop(from_address);
-        Ok(Admission { connections: self.clone(), address })
+        Ok(Admission {
+            connections: self.clone(),
+            address,
+        })
     }
 
     /// Connections open now.
@@ -136,14 +144,18 @@ impl Connections {
     }
 
     fn ask_to_close(&self, id: ConnectionId) {
-        let Some(entry) = self.0.open.get(&id) else { return };
+        let Some(entry) = self.0.open.get(&id) else {
+            return;
+        };
         let (recipient, cut) = entry.value();
         let close = Close {
             code: CloseCode::Draining,
             reconnect_after: RECONNECT_SPREAD.mul_f64(rand::random()),
         };
         // Full means that it does not read: there is no way to tell it anything.
-        let told = recipient.upgrade().is_some_and(|recipient| recipient.try_send(close).is_ok());
+        let told = recipient
+            .upgrade()
+            .is_some_and(|recipient| recipient.try_send(close).is_ok());
         if !told {
             cut.cut();
         }
@@ -156,7 +168,10 @@ impl Connections {
         cut: Cut,
     ) -> Entry {
         self.0.open.insert(id, (recipient, cut));
-        Entry { connections: self.clone(), id }
+        Entry {
+            connections: self.clone(),
+            id,
+        }
     }
 }
 
@@ -188,7 +203,10 @@ impl Drop for Entry {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; the count is small")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; the count is small"
+)]
 fn gauge(count: usize) {
     metrics::gauge!("hubbub_connections_open").set(count as f64);
 }

@@ -68,7 +68,10 @@ impl Wire {
         if let Err(error) = set {
             tracing::debug!(%error, "socket options were not taken");
         }
-        Self { stream, cut: Cut::default() }
+        Self {
+            stream,
+            cut: Cut::default(),
+        }
     }
 
     /// The way to cut it.

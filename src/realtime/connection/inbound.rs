@@ -117,8 +117,24 @@ impl Connection {
         if self.frames.check().is_err() {
             return self.close(CloseCode::Policy, ctx);
         }
-        let FrameError { code, message, reference, session } = error;
-        let error = ErrorBody { code, message: message.to_owned(), retry_after_ms: None };
-        say(&ServerFrame::Error(ErrorFrame { reference, session, error }), ctx);
+        let FrameError {
+            code,
+            message,
+            reference,
+            session,
+        } = error;
+        let error = ErrorBody {
+            code,
+            message: message.to_owned(),
+            retry_after_ms: None,
+        };
+        say(
+            &ServerFrame::Error(ErrorFrame {
+                reference,
+                session,
+                error,
+            }),
+            ctx,
+        );
     }
 }
