@@ -1,0 +1,36 @@
+//! The server from outside: the real program, a real PostgreSQL, devices on real sockets. The upstreams
+//! are simulated, so that answers are known in advance and can be spoiled on purpose.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test says what is wrong by panicking, and measures in real time"
+)]
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/server.rs"]
+mod server;
+
+#[path = "server/auth.rs"]
+mod auth;
+#[path = "server/chat.rs"]
+mod chat;
+#[path = "server/frames.rs"]
+mod frames;
+#[path = "server/http.rs"]
+mod http;
+#[path = "server/raw.rs"]
+mod raw;
+#[path = "server/tenants.rs"]
+mod tenants;
+#[path = "server/upstreams.rs"]
+mod upstreams;

@@ -1,0 +1,106 @@
+//! Upstreams that do wrong cost their own replies, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use hubbub_loadtest::simllm::answer_text;
+use hubbub_protocol::{ErrorCode, ReplyState, ServerFrame};
+use serde_json::json;
+
+use crate::client::{Caller, Device, is_end};
+use crate::server::{Setup, TOKENS, quick, shared};
+
+// R005
+#[tokio::test]
+async fn whatever_an_upstream_does_a_reply_has_one_typed_end_and_the_next_question_is_answered() {
+    let server = shared().await;
+    let mut rows = tokio::task::JoinSet::new();
+    for name in ["error", "busy", "hang", "garbage", "half"] {
+        rows.spawn(async move {
+            let caller = Caller::new(server);
+            let bot = caller.bot(&[name]).await;
+            let mut device = Device::connect(server).await;
+            let session = device.open(bot).await.session;
+            let started = Instant::now();
+            let state = device.ask(session, "hello").await.unwrap_err();
+            let ReplyState::Failed { error } = state else {
+                panic!("{name}: {state:?}")
+            };
+            println!(
+                "{name}: {} after {:?}: {}",
+                error.code,
+                started.elapsed(),
+                error.message
+            );
+            let expected = [ErrorCode::Unavailable, ErrorCode::Overloaded];
+            assert!(expected.contains(&error.code), "{name}: {error:?}");
+            assert!(!error.message.contains("127.0.0.1"), "{name}: {error:?}");
+
+            let route = json!({"route": ["sim"]});
+            let changed = caller
+                .send("PATCH", &format!("/v1/bots/{bot}"), &route)
+                .await;
+            assert_eq!(changed.status, 200, "{changed:?}");
+            device.say(session, "again").await.unwrap();
+            let mut ends = Vec::new();
+            let answer = loop {
+                match device.next().await.unwrap() {
+                    ServerFrame::Message(message) if message.reply.is_some() => break message,
+                    ServerFrame::Reply(reply) if is_end(&reply.state) => ends.push(reply),
+                    _ => {}
+                }
+            };
+            assert_eq!(ends, [], "{name}: a second end");
+            assert_eq!(answer.text, answer_text("again", TOKENS));
+            let page = caller.transcript(session).await;
+            assert_eq!(
+                (page.messages.len(), page.ended.len()),
+                (3, 1),
+                "{name}: {page:?}"
+            );
+            assert_eq!(page.ended[0].to.0, 1);
+            let is_cut = name == "half";
+            assert_eq!(
+                page.ended[0].text.is_empty(),
+                !is_cut,
+                "{name}: {:?}",
+                page.ended
+            );
+        });
+    }
+    while let Some(row) = rows.join_next().await {
+        row.unwrap();
+    }
+}
+
+// R022
+#[tokio::test]
+async fn with_one_of_two_upstreams_dead_new_questions_are_answered_by_the_other() {
+    let server = tokio::task::spawn_blocking(|| {
+        let setup = Setup::default()
+            .upstream("first", quick())
+            .upstream("second", quick());
+        setup
+            .set("llm.default_route", "[\"first\", \"second\"]")
+            .start()
+    })
+    .await
+    .unwrap();
+    let mut server = server;
+    let mut device = Device::connect(&server).await;
+    let session = device.open(server.demo.bot).await.session;
+    device.ask(session, "before").await.unwrap();
+    assert_eq!(server.upstream("first").counters().completed, 1);
+    server.stop_upstream("first");
+    for n in 0..5 {
+        let question = format!("question {n}");
+        let started = Instant::now();
+        let answer = device.ask(session, &question).await.unwrap();
+        assert_eq!(answer.text, answer_text(&question, TOKENS));
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+    assert_eq!(server.upstream("second").counters().completed, 5);
+}
