@@ -35,17 +35,23 @@ export class App extends Component<Props, State> {
   };
   #unsubscribe: (() => void) | null = null;
   #head: number | null = null;
+  /** The button that somebody is at by keyboard, before what is drawn next. */
+  #at: Element | null = null;
 
   override componentDidMount(): void {
     const { chat } = this.props;
     this.#unsubscribe = chat.subscribe(() => this.setState({ snapshot: chat.snapshot() }));
+    document.addEventListener("keydown", this.#onKeyDown);
   }
 
   override componentWillUnmount(): void {
     this.#unsubscribe?.();
+    document.removeEventListener("keydown", this.#onKeyDown);
   }
 
   override componentDidUpdate(): void {
+    // Stop and Try again vanish when they are pressed: whoever did goes on where one writes.
+    if (this.#at?.isConnected === false) this.#fresh();
     const { chat, host } = this.props;
     const { bottom, snapshot } = this.state;
     if (bottom && host.open && document.visibilityState === "visible") chat.read();
@@ -60,6 +66,11 @@ export class App extends Component<Props, State> {
     if (bottom !== this.state.bottom) this.setState({ bottom });
   };
 
+  /** On the document: Escape closes wherever the focus is, also nowhere. */
+  #onKeyDown = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && !event.isComposing) this.props.host.tell({ hubbub: "close" });
+  };
+
   #actions: Actions = {
     askAgain: (seq) => {
       const { chat } = this.props;
@@ -71,13 +82,9 @@ export class App extends Component<Props, State> {
   };
 
   override render({ chat, host, openings }: Props, { snapshot, sent, bottom, fresh }: State) {
+    this.#at = document.querySelector("button:focus-visible");
     return (
-      <main
-        class="frame"
-        onKeyDown={(event) => {
-          if (event.key === "Escape" && !event.isComposing) host.tell({ hubbub: "close" });
-        }}
-      >
+      <main class="frame">
         <Header chat={chat} host={host} snapshot={snapshot} onNew={this.#fresh} />
         <Banner chat={chat} snapshot={snapshot} />
         <Thread
