@@ -24,12 +24,26 @@ mod server;
 mod auth;
 #[path = "server/chat.rs"]
 mod chat;
+#[path = "server/commands.rs"]
+mod commands;
+#[path = "server/crash.rs"]
+mod crash;
+#[path = "server/drain.rs"]
+mod drain;
 #[path = "server/frames.rs"]
 mod frames;
 #[path = "server/http.rs"]
 mod http;
+#[path = "server/limits.rs"]
+mod limits;
+#[path = "server/outage.rs"]
+mod outage;
 #[path = "server/raw.rs"]
 mod raw;
+#[path = "server/resume.rs"]
+mod resume;
+#[path = "server/slow.rs"]
+mod slow;
 #[path = "server/tenants.rs"]
 mod tenants;
 #[path = "server/upstreams.rs"]

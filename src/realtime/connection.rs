@@ -114,63 +114,89 @@ impl Connection {
         }
         let request = JoinRequest {
             device: self.id,
-            reference: join.reference.clone(),
+            reference: join.reference,
             after: join.after,
             epoch: join.epoch,
             limit: join.limit.unwrap_or(limits::JOIN_MESSAGES_DEFAULT),
         };
-        let opening = join.bot.filter(|_| is_new);
-        let (reference, after) = (join.reference, join.after.unwrap_or_default());
-        let joining = self.join_session(session, opening, request, ctx);
-        self.ask(joining, ctx, move |result, connection, ctx| match result {
-            Ok(handle) => {
-                let held = after;
-                connection.joined.insert(
-                    session,
-                    Membership {
-                        handle,
-                        held,
-                        rejoins: 0,
-                    },
-                );
-            }
-            Err(rejection) => {
-                connection.joined.remove(&session);
-                let named = Some(session).filter(|_| !is_new);
-                connection.refuse(reference, named, &rejection, ctx);
-            }
+        let Some(bot) = join.bot.filter(|_| is_new) else {
+            return self.enter(session, request, is_new, ctx);
+        };
+        let (hub, tenant, visitor) = (self.hub.clone(), self.caller.tenant, self.caller.visitor);
+        let new = hubbub_actors::ports::NewSession {
+            tenant,
+            session,
+            bot,
+            visitor,
+        };
+        let opening = async move { hub.open_session(new).await };
+        self.ask(opening, ctx, move |opened, connection, ctx| match opened {
+            Ok(_) => connection.enter(session, request, is_new, ctx),
+            Err(rejection) => connection.refuse(request.reference, None, &rejection, ctx),
         });
     }
 
-    /// Opens the session if it is new, and joins it. `joined` and what follows come by the mailbox.
-    fn join_session(
+    /// Joins a session that exists. It counts as joined from here on: its `joined` comes by the mailbox,
+    /// maybe before the answer, and whoever has read that may send at once.
+    fn enter(
+        &mut self,
+        session: SessionId,
+        request: JoinRequest,
+        is_new: bool,
+        ctx: &mut ws::WebsocketContext<Self>,
+    ) {
+        let named = Some(session).filter(|_| !is_new);
+        let handle = match self.hub.session(self.caller.tenant, session) {
+            Ok(handle) => Rc::new(handle),
+            Err(rejection) => return self.refuse(request.reference, named, &rejection, ctx),
+        };
+        let (reference, held) = (request.reference.clone(), request.after.unwrap_or_default());
+        self.joined.insert(
+            session,
+            Membership {
+                handle: handle.clone(),
+                held,
+                rejoins: 0,
+            },
+        );
+        let (caller, outlet) = (self.caller.clone(), self.outlet(ctx));
+        let joining = async move { (handle.join(caller, request, outlet).await, handle) };
+        self.ask(
+            joining,
+            ctx,
+            move |(result, handle), connection, ctx| match result {
+                // It left meanwhile, and the session may have read that before the join.
+                Ok(()) if !connection.joined.contains_key(&session) => handle.leave(connection.id),
+                Ok(()) => {}
+                Err(rejection) => {
+                    connection.joined.remove(&session);
+                    connection.refuse(reference, named, &rejection, ctx);
+                }
+            },
+        );
+    }
+
+    /// Joins a session again after it died under us. `joined` and what follows come by the mailbox.
+    fn join_again(
         &self,
         session: SessionId,
-        opening: Option<hubbub_protocol::BotId>,
         request: JoinRequest,
         ctx: &mut ws::WebsocketContext<Self>,
     ) -> impl Future<Output = Result<Rc<SessionHandle>, Rejection>> + use<> {
-        let (hub, caller) = (self.hub.clone(), self.caller.clone());
-        let outlet = Box::new(MailboxOutlet {
-            deliver: ctx.address().recipient(),
-            lost: ctx.address().recipient(),
-            cut: self.cut.clone(),
-        });
+        let (hub, caller, outlet) = (self.hub.clone(), self.caller.clone(), self.outlet(ctx));
         async move {
-            if let Some(bot) = opening {
-                let (tenant, visitor) = (caller.tenant, caller.visitor);
-                let new = hubbub_actors::ports::NewSession {
-                    tenant,
-                    session,
-                    bot,
-                    visitor,
-                };
-                hub.open_session(new).await?;
-            }
             let handle = Rc::new(hub.session(caller.tenant, session)?);
             handle.join(caller, request, outlet).await?;
             Ok(handle)
         }
+    }
+
+    fn outlet(&self, ctx: &mut ws::WebsocketContext<Self>) -> Box<MailboxOutlet> {
+        Box::new(MailboxOutlet {
+            deliver: ctx.address().recipient(),
+            lost: ctx.address().recipient(),
+            cut: self.cut.clone(),
+        })
     }
 
     fn send(&mut self, send: client::Send, ctx: &mut ws::WebsocketContext<Self>) {
@@ -327,7 +353,7 @@ impl Connection {
             epoch: None,
             limit: limits::JOIN_MESSAGES,
         };
-        let joining = self.join_session(session, None, request, ctx);
+        let joining = self.join_again(session, request, ctx);
         // All devices of the session come back at once; a little apart is kinder.
         let pause = Duration::from_millis(100 * u64::from(rejoins)).mul_f64(rand::random());
         let joining = async move {

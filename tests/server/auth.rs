@@ -39,17 +39,21 @@ async fn every_route_of_the_api_asks_for_credentials() {
     let server = shared().await;
     let (session, bot) = (SessionId::generate(), server.demo.bot);
     let rows = [
-        ("GET", "/v1/connect".to_owned()),
-        ("POST", "/v1/tickets".to_owned()),
-        ("GET", "/v1/bots".to_owned()),
-        ("POST", "/v1/bots".to_owned()),
-        ("GET", format!("/v1/bots/{bot}")),
-        ("PATCH", format!("/v1/bots/{bot}")),
-        ("GET", "/v1/sessions".to_owned()),
-        ("POST", "/v1/sessions".to_owned()),
-        ("GET", format!("/v1/sessions/{session}")),
-        ("GET", format!("/v1/sessions/{session}/messages")),
-        ("POST", format!("/v1/sessions/{session}/messages")),
+        ("GET", "/v1/connect".to_owned(), json!({})),
+        ("POST", "/v1/tickets".to_owned(), json!({})),
+        ("GET", "/v1/bots".to_owned(), json!({})),
+        ("POST", "/v1/bots".to_owned(), json!({"name": "x"})),
+        ("GET", format!("/v1/bots/{bot}"), json!({})),
+        ("PATCH", format!("/v1/bots/{bot}"), json!({"name": "x"})),
+        ("GET", "/v1/sessions".to_owned(), json!({})),
+        ("POST", "/v1/sessions".to_owned(), json!({"bot": bot})),
+        ("GET", format!("/v1/sessions/{session}"), json!({})),
+        ("GET", format!("/v1/sessions/{session}/messages"), json!({})),
+        (
+            "POST",
+            format!("/v1/sessions/{session}/messages"),
+            json!({"text": "x"}),
+        ),
     ];
     let key = &server.demo.api_key;
     let last = if key.ends_with('0') { '1' } else { '0' };
@@ -59,7 +63,7 @@ async fn every_route_of_the_api_asks_for_credentials() {
     let tenant = server.demo.tenant.0.simple();
     let unknown_visitor = format!("hbv_{tenant}_{}", "x".repeat(43));
     let wrong = ["", "x", &off_by_one, &unknown, &same_id, &unknown_visitor];
-    for (method, path) in &rows {
+    for (method, path, body) in &rows {
         for token in [None].into_iter().chain(wrong.map(Some)) {
             let caller = Caller::with(server, token);
             let response = match *method {

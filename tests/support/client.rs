@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::server::TestServer;
 
 /// Longest wait for one frame.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a device proves who it is.
 #[derive(Clone, Debug)]

@@ -1,0 +1,102 @@
+//! A device that does not read.
+
+use std::time::{Duration, Instant};
+
+use hubbub_protocol::{ClientMessageId, ServerFrame};
+
+use crate::client::{Caller, Device, message, of};
+use crate::raw::{Raw, Received, TEXT};
+use crate::resume::Held;
+use crate::server::{Setup, TestServer};
+
+const MESSAGES: u64 = 400;
+const TEXT_BYTES: usize = 4_000;
+
+async fn open_connections(server: &TestServer) -> u64 {
+    let metrics = Caller::with(server, None).get("/metrics").await.text;
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("hubbub_connections_open "));
+    line.unwrap().parse::<f64>().unwrap() as u64
+}
+
+// P5
+#[tokio::test]
+async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
+    let setup = Setup::new()
+        .set("limits.messages_per_second", 100_000)
+        .set("limits.messages_burst", 100_000)
+        .set("session.stalled_device_ms", 4_000);
+    let server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
+    let bot = Caller::new(&server).bot(&[]).await;
+    let mut fast = Device::connect(&server).await;
+    let session = fast.open(bot).await.session;
+    let mut slow = Raw::connect(server.address, &server.demo.api_key, Some(4_096)).await;
+    let join = format!(r#"{{"type":"join","ref":"j","session":"{session}"}}"#);
+    slow.frame(TEXT, join.as_bytes()).await;
+    loop {
+        let Received::Frame(frame) = slow.next().await else {
+            panic!("not joined")
+        };
+        if matches!(*frame, ServerFrame::Joined(_)) {
+            break;
+        }
+    }
+    assert_eq!(open_connections(&server).await, 2);
+    let before = server.rss_kib();
+
+    // From here on nothing is read from `slow`.
+    let started = Instant::now();
+    let text = "x".repeat(TEXT_BYTES);
+    let mut worst = Duration::ZERO;
+    for n in 1..=MESSAGES {
+        let sent = Instant::now();
+        let id = ClientMessageId::generate();
+        fast.send(&message(session, id, &text, None)).await.unwrap();
+        let seq = fast.until(|frame| match frame {
+            ServerFrame::Message(message) => Some(message.seq.0),
+            _ => None,
+        });
+        assert_eq!(seq.await, n);
+        worst = worst.max(sent.elapsed());
+    }
+    let grown = server.rss_kib().saturating_sub(before);
+    println!(
+        "{MESSAGES} messages in {:?}, the slowest {worst:?}; {grown} KiB",
+        started.elapsed()
+    );
+    assert!(
+        worst < Duration::from_secs(2),
+        "the fast device waited {worst:?}"
+    );
+    while open_connections(&server).await == 2 {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "the slow device is still there"
+        );
+        fast.say(session, &text).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("cut after {:?}", started.elapsed());
+
+    // It comes back with what it had read: nothing.
+    let mut again = Device::connect(&server).await;
+    let mut held = Held::default();
+    loop {
+        let joined = again.try_join(held.join(session)).await.unwrap();
+        let (more, head) = (joined.more, joined.head.0);
+        held.resumed(joined);
+        if held.messages.len() as u64 == head {
+            assert!(!more);
+            break;
+        }
+    }
+    assert!(held.messages.len() as u64 >= MESSAGES);
+    assert_eq!(
+        Caller::new(&server).transcript(session).await.messages,
+        held.messages
+    );
+    // The fast one never noticed.
+    fast.say(session, "end").await.unwrap();
+    fast.try_join(of(session)).await.unwrap();
+}
