@@ -31,6 +31,7 @@ pub use handle::{Caller, SessionHandle};
 pub use messages::{JoinRequest, Post, Posted};
 
 use crate::busy::{Busy, BusyMark};
+use crate::capacity;
 use crate::device::Device;
 use crate::pool::PoolHandle;
 use crate::ports::{Append, Appended, MessageStore, NewMessage, SessionRecord, StoredMessage};
@@ -41,8 +42,8 @@ use crate::tenant::{BotWatch, SessionPermit, Tenants};
 use crate::writer::{AppendError, WriterHandle};
 use feed::Feed;
 use messages::{
-    EndReplies, JoinSession, LeaveSession, PostMessage, ReplyProgress, ReplyRecovered, Signal,
-    SignalKind, StopReply,
+    EndReplies, JoinSession, LeaveSession, PostMessage, Reconcile, ReplyProgress, ReplyRecovered,
+    Signal, SignalKind, StopReply,
 };
 use state::{Question, SessionEvent, SessionState};
 
@@ -277,13 +278,14 @@ impl Session {
                     }
                     Ok(Err(refusal)) => Err(refusal.into()),
                     Err(AppendError::Overloaded) => Err(Rejection::overloaded()),
-                    Err(AppendError::Unavailable) => {
+                    Ok(Ok(Appended::ReplyEnded)) => Err(Rejection::internal()),
+                    Err(error @ (AppendError::Unavailable | AppendError::Failed)) => {
                         // Perhaps it is stored all the same, and its writer never asks again.
                         session.reconcile_later(answering::END_RETRY, ctx);
-                        Err(Rejection::unavailable())
-                    }
-                    Ok(Ok(Appended::ReplyEnded)) | Err(AppendError::Failed) => {
-                        Err(Rejection::internal())
+                        Err(match error {
+                            AppendError::Failed => Rejection::internal(),
+                            _ => Rejection::unavailable(),
+                        })
                     }
                 };
                 if posted.is_err()
@@ -457,6 +459,18 @@ impl Handler<ReplyRecovered> for Session {
     fn handle(&mut self, ReplyRecovered(ended): ReplyRecovered, ctx: &mut Self::Context) {
         self.tell_end(ended.reply, ended.to, ended.state);
         self.flush_now(ctx);
+    }
+}
+
+impl Handler<Reconcile> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconcile, ctx: &mut Self::Context) {
+        // By then the writer has committed what was on its way, or given it up.
+        let settled = capacity::APPEND_DEADLINE + answering::END_RETRY;
+        ctx.run_later(settled, |session, ctx| {
+            session.reconcile_later(Duration::ZERO, ctx);
+        });
     }
 }
 

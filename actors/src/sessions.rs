@@ -31,8 +31,12 @@ struct Registered {
 /// and stands in nobody's way.
 type Key = (TenantId, SessionId);
 
-/// A session that lived this long before it died is built again at once.
-const REBUILD_AFTER: Duration = Duration::from_secs(1);
+/// Pause before a session that died is built again; doubles each time it dies at once again.
+const REBUILD_PAUSE: Duration = Duration::from_millis(50);
+const REBUILD_PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// A session that lived this long has recovered: its deaths are counted afresh.
+const DEATHS_FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 
 /// Every live session of this node.
 pub(crate) struct Sessions {
@@ -89,14 +93,14 @@ impl Sessions {
         tenant: TenantId,
         session: SessionId,
     ) -> Result<SessionHandle, Rejection> {
-        self.get_or_start(tenant, session, false)
+        self.get_or_start(tenant, session, 0)
     }
 
     fn get_or_start(
         self: &Arc<Self>,
         tenant: TenantId,
         session: SessionId,
-        is_rebuilt: bool,
+        deaths: u32,
     ) -> Result<SessionHandle, Rejection> {
         let handle = |address| {
             Ok(SessionHandle::new(
@@ -110,12 +114,12 @@ impl Sessions {
                 if let Some(address) = live(entry.get()) {
                     return handle(address);
                 }
-                let (registered, address) = self.start(tenant, session, is_rebuilt)?;
+                let (registered, address) = self.start(tenant, session, deaths)?;
                 entry.insert(registered);
                 handle(address)
             }
             Entry::Vacant(entry) => {
-                let (registered, address) = self.start(tenant, session, is_rebuilt)?;
+                let (registered, address) = self.start(tenant, session, deaths)?;
                 entry.insert(registered);
                 handle(address)
             }
@@ -152,7 +156,7 @@ impl Sessions {
         self: &Arc<Self>,
         tenant: TenantId,
         session: SessionId,
-        is_rebuilt: bool,
+        deaths: u32,
     ) -> Result<(Registered, Addr<Session>), Rejection> {
         if self.count() >= self.max {
             return Err(Rejection::later(
@@ -173,7 +177,7 @@ impl Sessions {
         let (address, task) = spawn_watched(capacity::SESSION_MAILBOX, |_| {
             Session::new(tenant, session, ports, registration)
         });
-        self.watch(tenant, session, task, is_rebuilt);
+        self.watch(tenant, session, task, deaths);
         Ok((
             Registered {
                 address: address.downgrade(),
@@ -184,13 +188,13 @@ impl Sessions {
     }
 
     /// A session that panicked is built again at once: replies it had written must get their end, and
-    /// its devices are about to join again. One that keeps dying waits for the next ask.
+    /// its devices are about to join again. One that keeps dying is built again ever more seldom.
     fn watch(
         self: &Arc<Self>,
         tenant: TenantId,
         session: SessionId,
         task: tokio::task::JoinHandle<()>,
-        is_rebuilt: bool,
+        deaths: u32,
     ) {
         let sessions = Arc::downgrade(self);
         let started = Instant::now();
@@ -199,17 +203,22 @@ impl Sessions {
                 return;
             }
             metrics::counter!("hubbub_actor_panics_total", "actor" => "session").increment(1);
-            if is_rebuilt && started.elapsed() < REBUILD_AFTER {
-                tracing::error!(%session, "a session's actor keeps dying; it waits for the next ask");
-                return;
-            }
-            tracing::error!(%session, "a session's actor died; it is built again from storage");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let deaths = if started.elapsed() < DEATHS_FORGIVEN_AFTER {
+                deaths
+            } else {
+                0
+            };
+            let pause = REBUILD_PAUSE * 2_u32.pow(deaths.min(16));
+            tracing::error!(%session, deaths, "a session's actor died; it is built again from storage");
+            tokio::time::sleep(pause.min(REBUILD_PAUSE_MAX)).await;
             let Some(sessions) = sessions.upgrade() else {
                 return;
             };
-            if let Err(rejection) = sessions.get_or_start(tenant, session, true) {
-                tracing::error!(%session, %rejection, "the session could not be built again");
+            match sessions.get_or_start(tenant, session, deaths + 1) {
+                Ok(rebuilt) => rebuilt.reconcile(),
+                Err(rejection) => {
+                    tracing::error!(%session, %rejection, "the session could not be built again");
+                }
             }
         });
     }

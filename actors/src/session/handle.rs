@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use super::messages::{
-    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, Signal,
-    SignalKind, StopReply,
+    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, Reconcile,
+    Signal, SignalKind, StopReply,
 };
 use crate::capacity;
 use crate::device::Outlet;
@@ -117,6 +117,13 @@ impl SessionHandle {
     /// Tells the other devices how far somebody has read. May be dropped.
     pub fn read(&self, who: Principal, seq: Seq) {
         self.signal(who, SignalKind::Read(seq));
+    }
+
+    /// Has it look for what its predecessor left behind. Losing this is noticed when it is next loaded.
+    pub(crate) fn reconcile(&self) {
+        if self.address.try_send(Reconcile).is_err() {
+            tracing::warn!(session = %self.session, "the session is too busy to look for lost messages");
+        }
     }
 
     /// Ends whatever is being answered; `false` if the session is too busy to be told now.

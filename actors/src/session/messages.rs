@@ -127,6 +127,12 @@ pub(crate) enum ReplyStep {
 #[rtype(result = "()")]
 pub(crate) struct ReplyRecovered(pub(crate) EndedReply);
 
+/// Has the session compare what it knows with storage: its predecessor died, and what that one was
+/// having stored may be stored only now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reconcile;
+
 /// Ends whatever is being answered: the node is about to stop.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -116,6 +116,11 @@ impl MemoryStore {
         self.faults().next.push(fault);
     }
 
+    /// Forgets the fault that would come next; `false` if there is none.
+    pub fn mend_next(&self) -> bool {
+        self.take_fault(|_| true).is_some()
+    }
+
     /// Every append of a message that says just this panics, until told otherwise.
     pub fn set_poison(&self, text: Option<&str>) {
         self.faults().poison = text.map(str::to_owned);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::ErrorCode;
+use hubbub_protocol::{ClientMessageId, ErrorCode, SessionId};
 
-use super::node::{Node, join_request, pass, run};
+use super::node::{Node, caller, join_request, pass, post, run};
 use crate::Rejection;
-use crate::ports::TenantLimits;
+use crate::ports::{NewSession, TenantLimits};
 use crate::testing::Step;
 
 #[track_caller]
@@ -43,11 +43,18 @@ fn a_tenant_holds_only_so_many_live_sessions_and_does_not_starve_others() {
             &node.post(c, "hi").await.unwrap_err(),
             ErrorCode::RateLimited,
         );
-        let other = Node {
-            tenant: node.store.add_tenant(TenantLimits::default()),
-            ..Node::start()
+        let other = node.store.add_tenant(TenantLimits::default());
+        let new = NewSession {
+            tenant: other,
+            session: SessionId::generate(),
+            bot: node.store.add_bot(other),
+            visitor: None,
         };
-        drop(other);
+        let session = node.hub.open_session(new).await.unwrap();
+        let handle = node.hub.session(other, session).unwrap();
+        let message = post(ClientMessageId::generate(), "hi");
+        let posted = handle.post_message(caller(other, "bob"), message).await;
+        assert!(posted.is_ok(), "another tenant is not concerned");
         second.handle.leave(second.id);
         drop(second);
         pass(61).await;

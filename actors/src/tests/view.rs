@@ -17,6 +17,7 @@ pub(super) struct View {
     pub(super) ends: Vec<(ReplyId, End)>,
     texts: HashMap<ReplyId, String>,
     ended: HashSet<ReplyId>,
+    told_by_page: HashSet<ReplyId>,
 }
 
 /// How a reply ended.
@@ -101,6 +102,7 @@ impl View {
                 other => panic!("{other:?} is no end"),
             };
             self.end(ended.reply, end);
+            self.told_by_page.insert(ended.reply);
         }
         if let Some(running) = &joined.replying {
             self.texts.insert(running.reply, running.text.clone());
@@ -109,6 +111,11 @@ impl View {
     }
 
     fn end(&mut self, reply: ReplyId, end: End) {
+        // A page may tell an end that was committed just then; the same end follows as a frame.
+        if self.told_by_page.remove(&reply) {
+            assert!(self.ends.contains(&(reply, end)), "another end");
+            return;
+        }
         assert!(self.ended.insert(reply), "a second end: {end:?}");
         self.ends.push((reply, end));
     }
