@@ -1,0 +1,346 @@
+//! The rules of the house, read off the house itself: who depends on whom, where SQL and the
+//! environment may be, how files look, and that what the documents name exists.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by panicking, in its functions too"
+)]
+
+#[path = "architecture/documents.rs"]
+mod documents;
+#[path = "architecture/sources.rs"]
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+use sources::{Source, forbid, root, sources};
+
+/// The workspace's packages, each with those of the workspace that it needs outside its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let needs = |package: &Value| {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        all.filter(|dependency| dependency["kind"] != "dev")
+            .map(name)
+            .filter(|dependency| ours.contains(dependency))
+            .collect()
+    };
+    packages
+        .iter()
+        .map(|package| (name(package), needs(package)))
+        .collect()
+}
+
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn packages_depend_in_one_direction() {
+    let allowed = BTreeMap::from([
+        ("hubbub-protocol".to_owned(), set([])),
+        ("hubbub-model".to_owned(), set([])),
+        ("hubbub-actors".to_owned(), set(["hubbub-protocol"])),
+        ("hubbub-loadtest".to_owned(), set(["hubbub-protocol"])),
+        (
+            "hubbub".to_owned(),
+            set(["hubbub-actors", "hubbub-protocol"]),
+        ),
+    ]);
+    assert_eq!(dependencies(), allowed);
+}
+
+#[test]
+fn configuration_and_telemetry_import_no_sibling() {
+    let siblings = |own: &str| {
+        let modules = [
+            "app", "cli", "config", "http", "identity", "llm", "realtime", "storage",
+        ];
+        let others = modules
+            .into_iter()
+            .chain(["telemetry"])
+            .filter(move |name| *name != own);
+        others
+            .map(|name| format!("crate::{name}"))
+            .collect::<Vec<_>>()
+    };
+    for module in ["config", "telemetry"] {
+        let names = siblings(module);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        forbid(&Source::of_module(module), &names, "these two stand alone");
+    }
+}
+
+#[test]
+fn storage_and_upstreams_never_see_the_edge() {
+    let edge = ["crate::http", "crate::realtime", "crate::app", "actix_web"];
+    for module in ["storage", "llm"] {
+        forbid(
+            &Source::of_module(module),
+            &edge,
+            "ports are implemented without the edge",
+        );
+    }
+    forbid(
+        &Source::of_module("storage"),
+        &["crate::config", "crate::llm"],
+        "composed in src/app",
+    );
+    forbid(
+        &Source::of_module("llm"),
+        &["crate::storage"],
+        "an upstream stores nothing",
+    );
+}
+
+#[test]
+fn the_edge_asks_sessions_through_handles_only() {
+    for module in ["http", "realtime"] {
+        // Whatever names an address of the actors' crate, by path or in a list of imports.
+        for source in Source::of_module(module) {
+            for import in source
+                .imports()
+                .filter(|import| import.contains("hubbub_actors"))
+            {
+                assert!(!import.contains("Addr"), "{}: {import}", source.path);
+            }
+        }
+        let addresses = [
+            "Addr<Session",
+            "Addr<Reply",
+            "Addr<Tenant",
+            "Recipient<PostMessage",
+        ];
+        forbid(
+            &Source::of_module(module),
+            &addresses,
+            "a session has a handle",
+        );
+    }
+    let worlds = [
+        "crate::storage",
+        "tokio_postgres",
+        "deadpool_postgres",
+        "crate::config",
+    ];
+    forbid(
+        &Source::of_module("realtime"),
+        &worlds,
+        "a live session is changed by its handle",
+    );
+}
+
+#[test]
+fn composition_is_at_the_top() {
+    for module in [
+        "http",
+        "realtime",
+        "storage",
+        "llm",
+        "config",
+        "telemetry",
+        "identity",
+    ] {
+        forbid(
+            &Source::of_module(module),
+            &["crate::app", "crate::cli"],
+            "app composes them",
+        );
+    }
+}
+
+#[test]
+fn behaviour_knows_no_sockets_database_or_environment() {
+    let world = [
+        "std::net",
+        "tokio::net",
+        "tokio_postgres",
+        "deadpool",
+        "reqwest",
+        "actix_web",
+        "std::env",
+        "std::fs",
+        "tokio::fs",
+    ];
+    let of = |folder: &str| -> Vec<Source> {
+        sources()
+            .into_iter()
+            .filter(|source| source.path.starts_with(folder))
+            .collect()
+    };
+    forbid(&of("actors/src/"), &world, "the world is behind ports");
+    forbid(&of("protocol/src/"), &world, "words do nothing");
+}
+
+#[test]
+fn statements_of_sql_are_in_storage() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let path = &source.path;
+        if path.starts_with("src/storage/") || path == "src/storage.rs" {
+            continue;
+        }
+        for (number, line) in source.code() {
+            let is_update = line.contains("UPDATE ") && line.contains(" SET ");
+            let is_sql = ["SELECT ", "INSERT INTO", "DELETE FROM"]
+                .iter()
+                .any(|w| line.contains(w));
+            assert!(
+                !is_update && !is_sql,
+                "{path}:{number}: SQL outside src/storage: {line}"
+            );
+        }
+    }
+}
+
+/// Files beside `src/config` that read the environment, with the reason.
+const READS_ENVIRONMENT: &[(&str, &str)] = &[(
+    "src/storage/private/binaries.rs",
+    "PATH is where programs are, not configuration of ours",
+)];
+
+#[test]
+fn the_environment_is_read_in_configuration() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let path = &source.path;
+        let is_allowed = READS_ENVIRONMENT.iter().any(|(allowed, _)| allowed == path);
+        if is_allowed || path.starts_with("src/config") || !path.starts_with("src/") {
+            continue;
+        }
+        for (number, line) in source.code() {
+            assert!(
+                !line.contains("env::var"),
+                "{path}:{number}: the environment is read in src/config: {line}"
+            );
+        }
+    }
+}
+
+/// Files over 500 lines, with the reason. A file that shrank is taken off the list.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let allowed: BTreeSet<&str> = LONG_FILES.iter().map(|(path, _)| *path).collect();
+    let mut long = BTreeSet::new();
+    for source in sources() {
+        let path = source.path.clone();
+        assert!(
+            !path.ends_with("/mod.rs"),
+            "{path}: foo.rs and foo/, never mod.rs"
+        );
+        if source.text.lines().count() > 500 {
+            long.insert(path.clone());
+        }
+        if !source.is_test() {
+            assert!(
+                source.text.starts_with("//! "),
+                "{path}: a file opens with what it stands for"
+            );
+        }
+    }
+    let long: BTreeSet<&str> = long.iter().map(String::as_str).collect();
+    assert_eq!(
+        long, allowed,
+        "files over 500 lines and the list of exceptions"
+    );
+}
+
+#[test]
+fn every_metric_is_described_and_every_described_metric_is_recorded() {
+    let table = "src/telemetry/metrics.rs";
+    let all = sources();
+    let described = all.iter().find(|source| source.path == table).unwrap();
+    let described = described.text.split("#[cfg(test)]").next().unwrap();
+    let described: BTreeSet<String> = sources::metric_names(described).collect();
+    let recorded: BTreeSet<String> = all
+        .iter()
+        .filter(|source| !source.is_test() && source.path != table)
+        .flat_map(|source| source.recorded_metrics())
+        .collect();
+    assert!(
+        recorded.len() > 10,
+        "the search for metrics finds none: {recorded:?}"
+    );
+    assert_eq!(recorded, described);
+}
+
+#[test]
+fn every_decision_is_in_the_index() {
+    let index = documents::read("docs/adr/README.md");
+    let mut numbers = BTreeSet::new();
+    for name in documents::names_in("docs/adr") {
+        if name == "README.md" {
+            continue;
+        }
+        assert!(
+            index.contains(&format!("({name})")),
+            "docs/adr/README.md does not list {name}"
+        );
+        let (number, _) = name.split_once('-').unwrap();
+        assert!(
+            number.len() == 4 && number.parse::<u32>().is_ok(),
+            "{name}: NNNN-what.md"
+        );
+        assert!(
+            numbers.insert(number.to_owned()),
+            "two decisions have the number {number}"
+        );
+        let text = documents::read(&format!("docs/adr/{name}"));
+        for heading in ["## Context", "## Decision", "## Consequences"] {
+            assert!(text.contains(heading), "docs/adr/{name} lacks {heading}");
+        }
+    }
+    assert!(numbers.len() >= 10, "{numbers:?}");
+}
+
+#[test]
+fn links_between_documents_resolve() {
+    for document in documents::all() {
+        for link in document.links() {
+            assert!(
+                documents::resolves(&document.path, &link),
+                "{}: the link {link} leads nowhere",
+                document.path
+            );
+        }
+    }
+}
+
+#[test]
+fn paths_that_documents_name_exist() {
+    let mut found = 0;
+    for document in documents::all() {
+        for path in document.named_paths() {
+            found += 1;
+            assert!(
+                documents::exists(&path),
+                "{}: `{path}` does not exist",
+                document.path
+            );
+        }
+    }
+    assert!(found > 20, "the search for paths finds few: {found}");
+}
