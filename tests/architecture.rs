@@ -95,6 +95,19 @@ fn configuration_and_telemetry_import_no_sibling() {
 }
 
 #[test]
+fn siblings_are_imported_one_by_one() {
+    // Grouped or relative, they would slip through the rules of this file.
+    let all = sources();
+    let server = all.iter().filter(|source| source.path.starts_with("src/"));
+    for source in server {
+        for (number, line) in source.code() {
+            let is_hidden = line.contains("crate::{") || line.contains("super::super::super");
+            assert!(!is_hidden, "{}:{number}: {line}", source.path);
+        }
+    }
+}
+
+#[test]
 fn storage_and_upstreams_never_see_the_edge() {
     let edge = ["crate::http", "crate::realtime", "crate::app", "actix_web"];
     for module in ["storage", "llm"] {
