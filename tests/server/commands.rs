@@ -44,7 +44,7 @@ fn the_example_configuration_is_the_one_in_the_tree_and_is_valid() {
     let checked = run(&["--config", file.to_str().unwrap(), "check-config"]);
     assert!(checked.status.success(), "{checked:?}");
     assert!(
-        text(&checked.stdout).contains("server.listen"),
+        text(&checked.stdout).contains("listen = \"127.0.0.1:8080\""),
         "{checked:?}"
     );
 }
@@ -69,7 +69,11 @@ fn check_config_shows_where_a_value_comes_from_and_no_secret() {
         shown.contains("127.0.0.1:9") && shown.contains("HUBBUB__SERVER__LISTEN"),
         "{shown}"
     );
-    assert!(shown.contains("hubbub.toml"), "{shown}");
+    assert!(shown.contains("workers = 3  "), "{shown}");
+    assert!(
+        shown.contains("hubbub.toml") || shown.contains("# file"),
+        "{shown}"
+    );
     assert!(!shown.contains("hidden1"), "{shown}");
 }
 
@@ -142,4 +146,34 @@ async fn a_second_server_on_the_same_folder_is_refused_and_the_first_goes_on() {
         .await
         .assert_works()
         .await;
+}
+
+#[test]
+fn migrations_go_up_and_down_and_tell_where_they_are() {
+    let folder = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let migrate = |arguments: &[&str]| {
+        let output = run(&[&["--data-dir", data, "migrate"], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    let before = migrate(&["status"]);
+    assert!(before.lines().count() > 0);
+    assert!(
+        before.lines().all(|line| line.ends_with("not applied")),
+        "{before}"
+    );
+    assert!(migrate(&["up"]).starts_with("applied: 0001"));
+    assert!(!migrate(&["status"]).contains("not applied"));
+    assert_eq!(migrate(&["up"]), "nothing to be applied\n");
+    assert!(migrate(&["down"]).starts_with("undone: "));
+    let after = migrate(&["status"]);
+    assert!(
+        after.lines().last().unwrap().ends_with("not applied"),
+        "{after}"
+    );
 }

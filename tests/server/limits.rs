@@ -57,6 +57,12 @@ async fn connections_sessions_and_frames_over_their_limits_are_refused_by_name()
     let problem = refused.problem();
     assert_eq!(problem.code, ErrorCode::RateLimited);
     assert!(problem.retry_after_ms.is_some() && refused.headers.contains_key("retry-after"));
+    // Another tenant is none the worse for it.
+    let (key, _) = crate::tenants::another_tenant(&server).await;
+    let key = crate::client::Credentials::Bearer(key);
+    let mut neighbour = Device::connect_as(server.address, &key).await.unwrap();
+    neighbour.assert_works().await;
+    neighbour.close().await;
     devices.pop().unwrap().close().await;
     let mut third = loop {
         match connect(&server).await {

@@ -79,6 +79,16 @@ async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
     }
     println!("cut after {:?}", started.elapsed());
 
+    // It learns why, or by the reset, that it was too slow.
+    let ending = loop {
+        match slow.next().await {
+            Received::Frame(_) => {}
+            Received::Close(code) => break Some(code),
+            Received::End => break None,
+        }
+    };
+    assert!(matches!(ending, Some(4008) | None), "{ending:?}");
+
     // It comes back with what it had read: nothing.
     let mut again = Device::connect(&server).await;
     let mut held = Held::default();
