@@ -291,7 +291,7 @@ fn every_metric_is_described_and_every_described_metric_is_recorded() {
     let recorded: BTreeSet<String> = all
         .iter()
         .filter(|source| !source.is_test() && source.path != table)
-        .flat_map(|source| source.recorded_metrics())
+        .flat_map(Source::recorded_metrics)
         .collect();
     assert!(
         recorded.len() > 10,

@@ -22,7 +22,7 @@ pub fn all() -> Vec<Document> {
     for folder in ["docs", "docs/adr"] {
         let names = names_in(folder)
             .into_iter()
-            .filter(|name| name.ends_with(".md"));
+            .filter(|name| Path::new(name).extension().is_some_and(|of| of == "md"));
         paths.extend(names.map(|name| format!("{folder}/{name}")));
     }
     paths
