@@ -113,7 +113,6 @@ test("by keyboard alone: open, write, send, stop, close, and be back at the laun
   await page.keyboard.press("Enter");
   await frame.waitForSelector(".bubble.cancelled");
   await settled(frame);
-  // The button that was pressed is gone; whoever pressed it is not left in the void.
   // The button that was pressed is gone; whoever pressed it goes on in the field.
   await frame.waitForFunction(() => document.activeElement?.localName === "textarea");
   await page.keyboard.press("Escape");
