@@ -31,7 +31,8 @@ CREATE POLICY tenant ON sessions TO hubbub_app
 CREATE POLICY writer_find ON sessions FOR SELECT TO hubbub_writer USING (true);
 CREATE POLICY writer_touch ON sessions FOR UPDATE TO hubbub_writer USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT, DELETE ON sessions TO hubbub_app;
-GRANT SELECT (tenant_id, id, fence, last_activity_at), UPDATE (last_activity_at) ON sessions
+-- Its place (ctid) too: rows that were found and locked are updated by it.
+GRANT SELECT (ctid, tenant_id, id, fence, last_activity_at), UPDATE (last_activity_at) ON sessions
   TO hubbub_writer;
 
 -- By range of session_id: ids are UUIDv7, so a partition holds the sessions born in one month, and
@@ -115,7 +116,8 @@ CREATE POLICY writer_find ON replies FOR SELECT TO hubbub_writer USING (true);
 CREATE POLICY writer_end ON replies FOR UPDATE TO hubbub_writer USING (true) WITH CHECK (true);
 GRANT SELECT ON replies TO hubbub_app;
 -- All but what was written.
-GRANT INSERT, SELECT (tenant_id, id, session_id, to_seq, state, node_id, fence, created_at, ended_at),
+GRANT INSERT,
+  SELECT (ctid, tenant_id, id, session_id, to_seq, state, node_id, fence, created_at, ended_at),
   UPDATE (state, node_id, fence, body, model, input_tokens, output_tokens, error_code, error_message,
           first_token_ms, latency_ms, ended_at) ON replies TO hubbub_writer;
 

@@ -5,8 +5,8 @@ pub mod store;
 pub mod upstream;
 
 pub use store::{
-    Append, AppendRefusal, Appended, BotConfig, FinishedReply, MessageStore, NewMessage,
-    NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits,
-    Transcript,
+    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, MessageStore,
+    NewMessage, NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage,
+    TenantLimits, Transcript,
 };
 pub use upstream::{ChatRequest, ChatTurn, TurnRole, Upstream, UpstreamError, UpstreamEvent};

@@ -2,7 +2,9 @@
 //!
 //! The database guarantees that a number and a client id occur once in a session.
 
-use hubbub_actors::ports::{StoredMessage, Transcript};
+use std::ops::RangeInclusive;
+
+use hubbub_actors::ports::{ENDED_LOOK_BACK, StoredMessage, Transcript};
 use hubbub_protocol::{ClientMessageId, ReplyId, Role, Seq, SessionId, Usage};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -49,7 +51,9 @@ pub async fn list_after(
         .take(limit as usize)
         .map(read)
         .collect::<Result<Vec<_>, _>>()?;
-    finish(scope, session, messages, more).await
+    let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
+    let to = messages.last().map_or(after, |last| last.seq);
+    finish(scope, session, messages, more, from..=to).await
 }
 
 /// The newest messages with `seq < before` (of all if `None`), oldest first, at most `limit` and
@@ -83,7 +87,9 @@ pub async fn list_before(
         .rev()
         .map(read)
         .collect::<Result<Vec<_>, _>>()?;
-    finish(scope, session, messages, more).await
+    let seq = |message: Option<&StoredMessage>| message.map_or(Seq::ZERO, |message| message.seq);
+    let questions = seq(messages.first())..=seq(messages.last());
+    finish(scope, session, messages, more, questions).await
 }
 
 async fn finish(
@@ -91,12 +97,14 @@ async fn finish(
     session: SessionId,
     messages: Vec<StoredMessage>,
     more: bool,
+    questions: RangeInclusive<Seq>,
 ) -> Result<Transcript, StorageError> {
-    let ended = match (messages.first(), messages.last()) {
-        (Some(first), Some(last)) => {
-            replies::list_ended(scope, session, first.seq, last.seq).await?
-        }
-        _ => Vec::new(),
+    let (first, last) = questions.into_inner();
+    // Before the first message nothing was asked.
+    let ended = if last == Seq::ZERO {
+        Vec::new()
+    } else {
+        replies::list_ended(scope, session, first, last).await?
     };
     Ok(Transcript {
         messages,

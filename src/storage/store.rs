@@ -30,11 +30,12 @@ use super::{StorageError, TenantScope, bots, messages, replies, sessions, tenant
 pub const NODE_LEASE: Duration = Duration::from_secs(15);
 
 // Locked in order, as a batch does: an UPDATE alone takes its rows in any order and may deadlock.
-const TOUCH: &str = "WITH locked AS (SELECT s.tenant_id, s.id FROM sessions s \
-      JOIN unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) \
-      ON s.tenant_id = k.tenant_id AND s.id = k.id ORDER BY s.id FOR NO KEY UPDATE OF s) \
+const TOUCH: &str = "WITH locked AS MATERIALIZED (SELECT s.at \
+      FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
+      (SELECT s.ctid AS at FROM sessions s WHERE s.tenant_id = k.tenant_id AND s.id = k.id \
+       FOR NO KEY UPDATE) AS s) \
     UPDATE sessions s SET last_activity_at = clock_timestamp() FROM locked \
-    WHERE s.tenant_id = locked.tenant_id AND s.id = locked.id";
+    WHERE s.ctid = locked.at";
 const RENEW: &str = "INSERT INTO nodes (id, alive_until) \
     VALUES ($1, clock_timestamp() + $2::float8 * interval '1 second') \
     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
@@ -82,6 +83,8 @@ impl PostgresMessageStore {
     }
 
     async fn touch_all(&self, sessions: Vec<(TenantId, SessionId)>) -> Result<(), StorageError> {
+        let mut sessions = sessions;
+        sessions.sort_unstable_by_key(|(tenant, session)| (*session, *tenant));
         let (tenants, ids): (Vec<Uuid>, Vec<Uuid>) = sessions
             .into_iter()
             .map(|(tenant, session)| (tenant.0, session.0))

@@ -7,6 +7,10 @@ use hubbub_protocol::{
 };
 use serde_json::{Map, Value};
 
+/// How far before the messages asked for ends of replies are looked for. More than the questions that
+/// may wait in a session, and what is said around them.
+pub const ENDED_LOOK_BACK: u64 = 32;
+
 /// Durable storage of sessions, messages and replies. Implemented by PostgreSQL.
 ///
 /// Every method has a deadline of its own and answers [`StoreError::Unavailable`] when it passes.
@@ -35,8 +39,9 @@ pub trait MessageStore: Send + Sync + 'static {
         session: SessionId,
     ) -> BoxFuture<'_, Result<Option<SessionRecord>, StoreError>>;
 
-    /// Messages with `seq > after`, oldest first, at most `limit`, and the replies to them that failed
-    /// or were cancelled.
+    /// Messages with `seq > after`, oldest first, at most `limit`, and the replies to them, and to the
+    /// [`ENDED_LOOK_BACK`] seqs up to `after`, that failed or were cancelled: a reader who was away may
+    /// hold a question whose end it missed.
     fn list_after(
         &self,
         tenant: TenantId,

@@ -1,7 +1,7 @@
 //! The batch: one transaction of two round trips. The first locks the sessions and reads what the
 //! batch touches, the second writes what [`super::plan`] decided and commits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use deadpool_postgres::Pool;
 use futures_util::future;
@@ -19,9 +19,13 @@ use crate::storage::scope::Transaction;
 
 // Ordered, or two batches that share two sessions deadlock. NO KEY, or it would wait for the foreign
 // keys' share locks.
-const LOCK_SESSIONS: &str = "SELECT s.tenant_id, s.id FROM sessions s \
-    JOIN unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) \
-    ON s.tenant_id = k.tenant_id AND s.id = k.id ORDER BY s.id FOR NO KEY UPDATE OF s";
+// LATERAL everywhere: the keys lead and each finds its rows by an index. A plain join may be planned the
+// other way round while a table is small, and stay cached: then every batch reads the whole table.
+// Locks are taken in the order of the keys, which are sorted by session.
+const LOCK_SESSIONS: &str = "SELECT s.tenant_id, s.id \
+    FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
+    (SELECT s.tenant_id, s.id FROM sessions s WHERE s.tenant_id = k.tenant_id AND s.id = k.id \
+     FOR NO KEY UPDATE) AS s";
 // Statements of their own: each takes its snapshot after the locks are held.
 const FIND_HEADS: &str = "SELECT k.tenant_id, k.id, h.seq AS head \
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
@@ -31,14 +35,17 @@ const FIND_MESSAGES: &str = "SELECT m.tenant_id, m.session_id, m.seq, m.client_i
     m.author, m.body_sha256, m.metadata, m.created_at, m.reply_id, m.model, m.input_tokens, \
     m.output_tokens, m.latency_ms, r.id AS asked_reply \
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS k (tenant_id, session_id, client_id) \
-    JOIN messages m ON m.tenant_id = k.tenant_id AND m.session_id = k.session_id \
-      AND m.client_id = k.client_id \
-    LEFT JOIN replies r ON r.tenant_id = m.tenant_id AND r.session_id = m.session_id \
-      AND r.to_seq = m.seq";
+    CROSS JOIN LATERAL (SELECT m.tenant_id, m.session_id, m.seq, m.client_id, m.role, m.author, \
+      m.body_sha256, m.metadata, m.created_at, m.reply_id, m.model, m.input_tokens, \
+      m.output_tokens, m.latency_ms FROM messages m WHERE m.tenant_id = k.tenant_id \
+      AND m.session_id = k.session_id AND m.client_id = k.client_id OFFSET 0) AS m \
+    LEFT JOIN LATERAL (SELECT r.id FROM replies r WHERE r.tenant_id = m.tenant_id \
+      AND r.session_id = m.session_id AND r.to_seq = m.seq OFFSET 0) AS r ON true";
 const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence \
-    FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) \
-    JOIN replies r ON r.tenant_id = k.tenant_id AND r.id = k.id \
-    ORDER BY r.id FOR NO KEY UPDATE OF r";
+    FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
+    (SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence FROM replies r \
+     WHERE r.tenant_id = k.tenant_id AND r.id = k.id FOR NO KEY UPDATE) AS r";
+
 /// Commits a batch; see [`hubbub_actors::ports::MessageStore::append`].
 pub(super) async fn append(
     pool: &Pool,
@@ -68,13 +75,15 @@ struct Keys {
 impl Keys {
     fn of(batch: &[Append]) -> Self {
         let mut keys = Self::default();
-        let (mut sessions, mut ids) = (HashSet::new(), HashSet::new());
+        // Sorted, so that two batches lock the sessions they share in the same order.
+        let sessions: BTreeSet<_> = batch
+            .iter()
+            .map(|e| (e.session().0, e.tenant().0))
+            .collect();
+        (keys.sessions, keys.session_tenants) = sessions.into_iter().unzip();
+        let mut ids = HashSet::new();
         for entry in batch {
             let (tenant, session) = (entry.tenant().0, entry.session().0);
-            if sessions.insert((tenant, session)) {
-                keys.session_tenants.push(tenant);
-                keys.sessions.push(session);
-            }
             let found = match entry {
                 Append::Message(new) => [Some(new.id.0), new.reply.map(|(reply, ..)| reply.0)],
                 Append::Reply(end) => [Some(end.reply.0), None],

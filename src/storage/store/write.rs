@@ -26,6 +26,7 @@ const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to
     node_id, fence) SELECT tenant_id, id, session_id, to_seq, 'pending', node_id, fence \
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[], $5::uuid[], $6::int8[]) \
     AS t (tenant_id, id, session_id, to_seq, node_id, fence) RETURNING id";
+// By the rows' places: they were found and locked in this transaction, and their state checked.
 const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, model = t.model, \
     input_tokens = t.input_tokens, output_tokens = t.output_tokens, error_code = t.error_code, \
     error_message = t.error_message, first_token_ms = t.first_token_ms, \
@@ -34,8 +35,9 @@ const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, 
     $7::text[], $8::int8[], $9::int8[], $10::text[], $11::text[], $12::int8[], $13::int8[]) \
     AS t (tenant_id, id, node_id, fence, state, body, model, input_tokens, output_tokens, \
     error_code, error_message, first_token_ms, latency_ms) \
-    WHERE r.tenant_id = t.tenant_id AND r.id = t.id AND r.state = 'pending' \
-    AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
+    CROSS JOIN LATERAL (SELECT p.ctid AS at FROM replies p \
+      WHERE p.tenant_id = t.tenant_id AND p.id = t.id OFFSET 0) AS p \
+    WHERE r.ctid = p.at AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
 
 /// Writes the plan; answers the messages' time.
 pub(super) async fn write(

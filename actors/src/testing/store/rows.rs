@@ -11,8 +11,9 @@ use hubbub_protocol::{
 use tokio::time::Instant;
 
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, FinishedReply, NewMessage, NewSession,
-    PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, NewMessage,
+    NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits,
+    Transcript,
 };
 
 /// How long a node's lease lasts after it was renewed.
@@ -106,7 +107,14 @@ impl Rows {
         messages.retain(|message| message.seq > after);
         let more = messages.len() > limit;
         messages.truncate(limit);
-        self.page(session, messages, more)
+        let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
+        let to = messages.last().map_or(after, |last| last.seq);
+        let ended = self.ended(session, from, to);
+        Transcript {
+            messages,
+            ended,
+            more,
+        }
     }
 
     pub(super) fn list_before(
