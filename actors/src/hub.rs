@@ -103,10 +103,11 @@ impl Hub {
         self.0.sessions.get(tenant, session)
     }
 
-    /// Tells live sessions of a bot that its configuration changed.
-    pub fn bot_changed(&self, tenant: TenantId, bot: BotId) {
+    /// Tells live sessions of a bot that its configuration changed: the next message sees it, unless the
+    /// database is slow.
+    pub async fn bot_changed(&self, tenant: TenantId, bot: BotId) {
         if let Some(tenant) = self.0.ports.tenants.find(tenant) {
-            tenant.refresh_bot(bot);
+            tenant.refresh_bot(bot).await;
         }
     }
 

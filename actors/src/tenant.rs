@@ -26,6 +26,9 @@ use crate::supervision::spawn_watched;
 /// How old a bot's configuration may be when another node changed it.
 const BOT_REFRESH: Duration = Duration::from_secs(5);
 
+/// How long whoever changed a bot waits for sessions to see it.
+const REFRESH_WAIT: Duration = Duration::from_secs(2);
+
 /// Limits of tenants whose record names none.
 #[derive(Clone, Copy, Debug)]
 pub struct DefaultLimits {
@@ -192,10 +195,14 @@ impl TenantHandle {
         }
     }
 
-    /// Reads a bot's configuration again. Losing this only means waiting for the next refresh.
-    pub(crate) fn refresh_bot(&self, bot: BotId) {
-        if self.0.actor.try_send(RefreshBot(bot)).is_err() {
+    /// Reads a bot's configuration again, and waits until sessions see it. Losing this only means
+    /// waiting for the next refresh.
+    pub(crate) async fn refresh_bot(&self, bot: BotId) {
+        let (done, refreshed) = oneshot::channel();
+        if self.0.actor.try_send(RefreshBot { bot, done }).is_err() {
             tracing::debug!(%bot, "tenant is busy; the bot is refreshed later");
+        } else if tokio::time::timeout(REFRESH_WAIT, refreshed).await.is_err() {
+            tracing::debug!(%bot, "the bot is not refreshed yet");
         }
     }
 }
@@ -235,7 +242,11 @@ struct WatchBot {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct RefreshBot(BotId);
+struct RefreshBot {
+    bot: BotId,
+    /// Dropped when it is done: nothing has to be said.
+    done: oneshot::Sender<()>,
+}
 
 /// The actor.
 struct Tenant {
@@ -254,7 +265,7 @@ impl Tenant {
         async move { store.find_bot(tenant, bot).await.map_err(Rejection::from) }
     }
 
-    fn refresh(&mut self, bot: BotId, ctx: &mut Context<Self>) {
+    fn refresh(&mut self, bot: BotId, done: Option<oneshot::Sender<()>>, ctx: &mut Context<Self>) {
         let refreshed = self
             .load(bot)
             .into_actor(self)
@@ -268,6 +279,7 @@ impl Tenant {
                         changed
                     });
                 }
+                drop(done);
             });
         ctx.spawn(refreshed);
     }
@@ -284,7 +296,7 @@ impl Tenant {
             tenant.bots.retain(|_, watch| watch.receiver_count() > 0);
             let watched: Vec<BotId> = tenant.bots.keys().copied().collect();
             for bot in watched {
-                tenant.refresh(bot, ctx);
+                tenant.refresh(bot, None, ctx);
             }
             if !tenant.bots.is_empty() && ctx.connected() {
                 tenant.refresh_later(ctx);
@@ -327,9 +339,9 @@ impl Handler<WatchBot> for Tenant {
 impl Handler<RefreshBot> for Tenant {
     type Result = ();
 
-    fn handle(&mut self, RefreshBot(bot): RefreshBot, ctx: &mut Self::Context) {
+    fn handle(&mut self, RefreshBot { bot, done }: RefreshBot, ctx: &mut Self::Context) {
         if self.bots.contains_key(&bot) {
-            self.refresh(bot, ctx);
+            self.refresh(bot, Some(done), ctx);
         }
     }
 }

@@ -168,7 +168,7 @@ pub async fn change(
         .await?
         .ok_or(ApiError::not_found())?;
     scope.commit().await?;
-    state.hub.bot_changed(caller.tenant, bot);
+    state.hub.bot_changed(caller.tenant, bot).await;
     Ok(HttpResponse::Ok().json(changed))
 }
 

@@ -96,8 +96,12 @@ impl Device {
 
     /// The next frame, one JSON document a frame; or how the connection ended.
     pub async fn next(&mut self) -> Result<ServerFrame, Gone> {
+        in_time(self.read()).await
+    }
+
+    async fn read(&mut self) -> Result<ServerFrame, Gone> {
         loop {
-            match in_time(self.socket.next()).await {
+            match self.socket.next().await {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(frame))) => {
                     return Err(frame.map_or(Gone::Cut, |frame| Gone::Closed(frame.code.into())));

@@ -196,8 +196,7 @@ fn a_changed_bot_answers_the_next_message_differently() {
         node.chat(session, "one").await;
         node.store
             .change_bot(node.tenant, node.bot, |bot| bot.model = Some("big".into()));
-        node.hub.bot_changed(node.tenant, node.bot);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        node.hub.bot_changed(node.tenant, node.bot).await;
         node.chat(session, "two").await;
         assert_eq!(node.upstream.requests()[1].model.as_deref(), Some("big"));
         // Changed by another node: noticed without being told.
@@ -216,8 +215,7 @@ fn a_deleted_bot_refuses_messages_and_new_sessions() {
         let session = node.open().await;
         node.chat(session, "hi").await;
         node.store.delete_bot(node.tenant, node.bot);
-        node.hub.bot_changed(node.tenant, node.bot);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        node.hub.bot_changed(node.tenant, node.bot).await;
         let refused = node.post(session, "still there?").await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::NotFound);
         let new = NewSession {
