@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_protocol::{BotId, Principal, PrincipalKind, TenantId, Timestamp, VisitorId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Keyed;
@@ -12,7 +13,7 @@ use super::{AppState, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
 use crate::storage::tickets::Ticket;
 use crate::storage::visitors::{self, Visitor};
-use crate::storage::{TenantScope, tickets};
+use crate::storage::{TenantScope, bots, tickets};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 
@@ -21,6 +22,7 @@ const NAME_CHARS: usize = 200;
 
 /// `POST /v1/tickets`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TicketRequest {
     /// Whom the ticket is for; the API key itself if absent.
     #[serde(default)]
@@ -29,6 +31,7 @@ pub struct TicketRequest {
 
 /// A person known to the tenant's own site.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UserRequest {
     /// The site's own id of the person.
     id: String,
@@ -39,6 +42,7 @@ pub struct UserRequest {
 
 /// `POST /v1/widget/{bot}/tickets`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WidgetTicketRequest {
     /// The token of an earlier visit: the visitor stays the same.
     #[serde(default)]
@@ -52,6 +56,15 @@ pub struct TicketResponse {
     expires_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     visitor: Option<VisitorResponse>,
+    /// What a page shows before the first answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bot: Option<BotResponse>,
+}
+
+/// The bot a page talks to, as anybody may see it.
+#[derive(Debug, Serialize)]
+pub struct BotResponse {
+    name: String,
 }
 
 /// The visitor behind a ticket.
@@ -67,11 +80,11 @@ pub struct VisitorResponse {
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn issue(
     caller: Keyed,
-    body: Option<web::Json<TicketRequest>>,
+    body: web::Bytes,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
-    let ticket = match body.and_then(|body| body.into_inner().user) {
+    let ticket = match read::<TicketRequest>(&body)?.user {
         None => Ticket {
             principal: caller.principal.clone(),
             visitor: None,
@@ -100,7 +113,7 @@ pub async fn issue(
             }
         }
     };
-    let response = mint(scope, ticket, None).await?;
+    let response = mint(scope, ticket).await?;
     Ok(HttpResponse::Created().json(response))
 }
 
@@ -111,7 +124,7 @@ pub async fn issue(
 pub async fn issue_to_widget(
     request: HttpRequest,
     path: web::Path<BotId>,
-    body: Option<web::Json<WidgetTicketRequest>>,
+    body: web::Bytes,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let bot = path.into_inner();
@@ -122,7 +135,7 @@ pub async fn issue_to_widget(
         .ok_or(ApiError::not_found())?;
     origin::check(&request, &state, &widget.allowed_origins)?;
     let scope = state.storage.scope(widget.tenant).await?;
-    let token = body.and_then(|body| body.into_inner().visitor_token);
+    let token = read::<WidgetTicketRequest>(&body)?.visitor_token;
     let (visitor, token) = known_or_new(&scope, widget.tenant, token.as_deref()).await?;
     let ticket = Ticket {
         principal: Principal {
@@ -138,7 +151,12 @@ pub async fn issue_to_widget(
         id: visitor.id,
         token: token.expose(),
     };
-    let response = mint(scope, ticket, Some(known)).await?;
+    let name = bots::find(&scope, bot).await?.map(|bot| bot.name);
+    let response = TicketResponse {
+        visitor: Some(known),
+        bot: name.map(|name| BotResponse { name }),
+        ..mint(scope, ticket).await?
+    };
     Ok(HttpResponse::Created().json(response))
 }
 
@@ -165,11 +183,17 @@ async fn known_or_new(
     Ok((visitor, token))
 }
 
-async fn mint(
-    scope: TenantScope,
-    ticket: Ticket,
-    visitor: Option<VisitorResponse>,
-) -> Result<TicketResponse, ApiError> {
+/// The body may be left out, but one that is there must say something we understand: taken for none, a
+/// misspelt `user` would hand a visitor the API key's own powers.
+fn read<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let unreadable = ApiError::invalid("the body is not a JSON object with only known fields");
+    serde_json::from_slice(body).map_err(|_| unreadable)
+}
+
+async fn mint(scope: TenantScope, ticket: Ticket) -> Result<TicketResponse, ApiError> {
     let secret = generate_ticket();
     tickets::insert(&scope, &digest(&secret), &ticket, LIFETIME).await?;
     scope.commit().await?;
@@ -178,6 +202,7 @@ async fn mint(
     Ok(TicketResponse {
         ticket: secret,
         expires_at,
-        visitor,
+        visitor: None,
+        bot: None,
     })
 }

@@ -49,6 +49,8 @@ test("the snippet in a blank page opens a working chat, on an allowed origin", {
   const frame = await frameOf(page);
   await frame.waitForSelector(".state.on");
   const took = Date.now() - start;
+  // Who answers is known before the first answer.
+  assert.equal(await frame.textContent("h1"), "Fern");
   t.diagnostic(`online ${took} ms after the page was asked for`);
   assert.ok(took < 2_000, `online only after ${took} ms`);
   await say(frame, "Hello from the shop");
