@@ -10,14 +10,13 @@ mod outlet;
 pub mod registry;
 pub mod wire;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws;
 use hubbub_actors::{Caller, ConnectionPermit, Hub};
+use hubbub_protocol::SUBPROTOCOL;
 use hubbub_protocol::server::Limits;
-use hubbub_protocol::{SUBPROTOCOL, TenantId};
 
 pub use registry::{Admission, Connections, Refused};
 
@@ -63,13 +62,4 @@ pub fn upgrade(
     // The codec's own limit comes after buffering; the guard has refused a larger frame by then.
     let codec = actix_http::ws::Codec::new().max_size(config.limits.frame_bytes);
     Ok(response.streaming(ws::WebsocketContext::with_codec(connection, guard, codec)))
-}
-
-/// Where a connection comes from, for the log and the counts: tenant and address.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The peer's address.
-    pub peer: IpAddr,
 }

@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     // Standard output carries only the `ready` line a parent waits for; everything else is a log.
     tracing_subscriber::fmt()
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .with_env_filter(
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),

@@ -346,7 +346,9 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_is_total(text in ".{0,300}") {
-            let _ = ClientFrame::decode(&text, 100);
+            if let Err(error) = ClientFrame::decode(&text, 100) {
+                prop_assert!(error.reference.is_none_or(|r| r.chars().count() <= limits::REF_CHARS));
+            }
         }
 
         #[test]
@@ -357,7 +359,9 @@ mod tests {
             let text = format!(
                 r#"{{"type":"{kind}","ref":{value},"session":{value},"id":{value},"text":{value}}}"#
             );
-            let _ = ClientFrame::decode(&text, 100);
+            if let Err(error) = ClientFrame::decode(&text, 100) {
+                prop_assert!(error.reference.is_none_or(|r| r.chars().count() <= limits::REF_CHARS));
+            }
         }
     }
 }

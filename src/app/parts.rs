@@ -47,6 +47,7 @@ impl Database {
             writer_connections: settings.writer_connections,
             wait_timeout: settings.acquire_timeout,
             connect_timeout: settings.connect_timeout,
+            recycle_timeout: settings.recycle_timeout,
             statement_timeout: settings.statement_timeout,
             lock_timeout: settings.lock_timeout,
             ca_file: settings.ca_file.clone(),

@@ -147,10 +147,10 @@ impl DatabaseConfig {
             writer_connections: from.size(
                 key(
                     "writer_connections",
-                    "Connections of the message writer: one batch in flight on each.",
+                    "Connections of the message writer: one for each of two batches in flight, one for leases, one for activity.",
                 ),
-                2,
-                1..=64,
+                4,
+                2..=64,
             ),
             acquire_timeout: from.millis(
                 key(
@@ -195,7 +195,7 @@ impl DatabaseConfig {
             ca_file: from.parsed(
                 key(
                     "ca_file",
-                    "PEM file of certificates to trust besides the system's.",
+                    "PEM file of the only certificate authorities to trust, instead of the system's.",
                 )
                 .example("\"/etc/hubbub/database-ca.pem\""),
                 "a path",

@@ -159,7 +159,7 @@ impl Connection {
                 rejoins: 0,
             },
         );
-        let (caller, outlet) = (self.caller.clone(), self.outlet(ctx));
+        let (caller, outlet) = (self.caller.clone(), Box::new(self.outlet(ctx)));
         let joining = async move { (handle.join(caller, request, outlet).await, handle) };
         self.ask(
             joining,
@@ -183,7 +183,11 @@ impl Connection {
         request: JoinRequest,
         ctx: &mut ws::WebsocketContext<Self>,
     ) -> impl Future<Output = Result<Rc<SessionHandle>, Rejection>> + use<> {
-        let (hub, caller, outlet) = (self.hub.clone(), self.caller.clone(), self.outlet(ctx));
+        let (hub, caller, outlet) = (
+            self.hub.clone(),
+            self.caller.clone(),
+            Box::new(self.outlet(ctx)),
+        );
         async move {
             let handle = Rc::new(hub.session(caller.tenant, session)?);
             handle.join(caller, request, outlet).await?;
@@ -191,12 +195,12 @@ impl Connection {
         }
     }
 
-    fn outlet(&self, ctx: &mut ws::WebsocketContext<Self>) -> Box<MailboxOutlet> {
-        Box::new(MailboxOutlet {
+    fn outlet(&self, ctx: &mut ws::WebsocketContext<Self>) -> MailboxOutlet {
+        MailboxOutlet {
             deliver: ctx.address().recipient(),
             lost: ctx.address().recipient(),
             cut: self.cut.clone(),
-        })
+        }
     }
 
     fn send(&mut self, send: client::Send, ctx: &mut ws::WebsocketContext<Self>) {

@@ -54,6 +54,8 @@ pub struct DatabaseConfig {
     pub wait_timeout: Duration,
     /// Longest wait for a new connection.
     pub connect_timeout: Duration,
+    /// Longest check of a used connection before it is handed out again.
+    pub recycle_timeout: Duration,
     /// The server ends a statement that runs longer.
     pub statement_timeout: Duration,
     /// The server gives up a statement that waits longer for a lock.
@@ -78,6 +80,7 @@ impl DatabaseConfig {
             writer_connections: 4,
             wait_timeout: Duration::from_millis(1_500),
             connect_timeout: Duration::from_secs(3),
+            recycle_timeout: Duration::from_secs(1),
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(3),
             idle_in_transaction_timeout: Duration::from_secs(10),
@@ -145,7 +148,7 @@ pub(super) fn open(config: &DatabaseConfig, role: PoolRole) -> Result<Pool, Stor
         .timeouts(Timeouts {
             wait: Some(config.wait_timeout),
             create: Some(config.connect_timeout),
-            recycle: Some(config.connect_timeout),
+            recycle: Some(config.recycle_timeout),
         })
         .post_create(Hook::async_fn(move |client, _| {
             let setup = setup.clone();
