@@ -137,7 +137,8 @@ async fn a_thousand_messages_in_a_burst_arrive_in_order_one_document_a_frame() {
                             matches!(code, ErrorCode::Overloaded | ErrorCode::RateLimited),
                             "{refused:?}"
                         );
-                        assert!(refused.error.retry_after_ms.is_some());
+                        let wait = refused.error.retry_after_ms.unwrap().min(200);
+                        tokio::time::sleep(Duration::from_millis(wait)).await;
                         let id = refused.reference.unwrap().parse().unwrap();
                         device.send(&open[&id]).await.unwrap();
                     }
@@ -323,6 +324,26 @@ async fn typing_is_told_to_others_and_a_device_that_left_hears_no_more() {
         .await
         .unwrap();
     assert_eq!((joined.head.0, joined.messages.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn devices_are_told_how_many_there_are_also_after_one_vanished() {
+    let server = shared().await;
+    let bot = Caller::new(server).bot(&[]).await;
+    let mut device = Device::connect(server).await;
+    let session = device.open(bot).await.session;
+    let mut other = Device::connect(server).await;
+    other.join(session).await;
+    let count = |devices| {
+        move |frame| match frame {
+            ServerFrame::Presence(told) => (told.devices == devices).then_some(told.online),
+            _ => None,
+        }
+    };
+    assert!(device.until(count(2)).await);
+    // Cut, without a close.
+    drop(other);
+    assert!(device.until(count(1)).await);
 }
 
 #[tokio::test]

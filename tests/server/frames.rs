@@ -102,7 +102,7 @@ async fn a_frame_against_the_websocket_protocol_is_closed_with_its_code() {
         ("a continuation of nothing", masked(0x80, text), 1002),
         ("a fragmented ping", masked(0x09, b"x"), 1002),
         ("a ping with too much", masked(0x89, &[b'x'; 126]), 1002),
-        ("too big", masked(TEXT, &[b'x'; 65_537]), 1009),
+        ("too big", masked(TEXT, &vec![b'x'; 65_537]), 1009),
         ("a fragmented binary", masked(0x02, text), 1003),
         (
             "fragments that are not UTF-8",
@@ -111,7 +111,11 @@ async fn a_frame_against_the_websocket_protocol_is_closed_with_its_code() {
         ),
         (
             "fragments that are too big together",
-            [masked(0x01, &[b'x'; 40_000]), masked(0x80, &[b'x'; 40_000])].concat(),
+            [
+                masked(0x01, &vec![b'x'; 40_000]),
+                masked(0x80, &vec![b'x'; 40_000]),
+            ]
+            .concat(),
             1009,
         ),
     ];
@@ -172,7 +176,7 @@ async fn a_frame_of_16_gib_is_refused_when_it_is_announced() {
     for raw in &mut raws {
         raw.write(&header(TEXT, 16 << 30)).await;
         // And as much of it as it would take.
-        raw.write(&[b'x'; 32 * 1024]).await;
+        raw.write(&vec![b'x'; 32 * 1024]).await;
     }
     for raw in &mut raws {
         let code = loop {

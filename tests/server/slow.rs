@@ -12,12 +12,11 @@ use crate::server::{Setup, TestServer};
 const MESSAGES: u64 = 400;
 const TEXT_BYTES: usize = 4_000;
 
-async fn open_connections(server: &TestServer) -> u64 {
+async fn open_connections(server: &TestServer) -> usize {
     let metrics = Caller::with(server, None).get("/metrics").await.text;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("hubbub_connections_open "));
-    line.unwrap().parse::<f64>().unwrap() as u64
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix("hubbub_connections_open "));
+    line.unwrap().parse().unwrap()
 }
 
 // P5
@@ -109,4 +108,45 @@ async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
     // The fast one never noticed.
     fast.say(session, "end").await.unwrap();
     fast.try_join(of(session)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_is_gone_and_one_that_does_stays() {
+    let setup = Setup::new().set("session.heartbeat_ms", 1_000);
+    let server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
+    let mut silent = Raw::connect(server.address, &server.demo.api_key, None).await;
+    let mut device = Device::connect(&server).await;
+    assert_eq!(device.welcome.heartbeat_ms, 1_000);
+    let started = Instant::now();
+    // Answers pings while it reads, as every library does.
+    let reading = tokio::spawn(async move { device.next().await });
+    while matches!(silent.next().await, Received::Frame(_)) {}
+    let silence = started.elapsed();
+    println!("cut after {silence:?} of silence");
+    assert!(silence > Duration::from_secs(2) && silence < Duration::from_secs(12));
+    assert_eq!(open_connections(&server).await, 1);
+    assert!(!reading.is_finished());
+    reading.abort();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_to_its_end_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = crate::server::shared().await;
+    let mut stream = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    stream
+        .write_all(b"GET /v1/bots HTTP/1.1\r\nHost: x\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    crate::client::in_time(stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+        "{answer}"
+    );
 }

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_hubbub");
 
 /// Start and stop of server and database, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Outlives every test's own runtime: what upstreams run on.
 static UPSTREAMS: LazyLock<Runtime> = LazyLock::new(|| {
@@ -316,6 +316,7 @@ fn spawn(folder: &Folder) -> (Child, SocketAddr) {
         let left = deadline.saturating_duration_since(Instant::now());
         let line = lines.recv_timeout(left).unwrap_or_else(|_| {
             let _gone = child.kill();
+            let _gone = child.wait();
             let log = std::fs::read_to_string(folder.log()).unwrap_or_default();
             panic!("the server did not start:\n{log}");
         });
