@@ -146,6 +146,11 @@ where
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::decimal_bitwise_operands,
+    reason = "lengths are checked by the arms, and RFC 6455 writes 126 and 127 in decimal"
+)]
 mod tests {
     use proptest::prelude::*;
 
