@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use hubbub_loadtest::simllm::answer_text;
 use hubbub_protocol::client::{Join, Leave, Stop, Typing};
 use hubbub_protocol::{
-    ClientFrame, ClientMessageId, ErrorCode, MessageFrame, ReplyState, Role, ServerFrame,
+    ClientFrame, ClientMessageId, ErrorCode, MessageFrame, Principal, ReplyState, Role, ServerFrame,
 };
 
-use crate::client::{Caller, DEADLINE, Device, Gone, message, of};
+use crate::client::{Caller, Credentials, DEADLINE, Device, Gone, message, of};
 use crate::server::{TOKENS, shared};
 
 // R001
@@ -327,23 +327,28 @@ async fn typing_is_told_to_others_and_a_device_that_left_hears_no_more() {
 }
 
 #[tokio::test]
-async fn devices_are_told_how_many_there_are_also_after_one_vanished() {
+async fn who_is_there_is_told_also_of_one_who_vanishes_without_a_word() {
     let server = shared().await;
-    let bot = Caller::new(server).bot(&[]).await;
+    let (ticket, _) = Caller::with(server, None).visitor(server.demo.bot).await;
+    let ticket = Credentials::Ticket(ticket);
+    let mut visitor = Device::connect_as(server.address, &ticket).await.unwrap();
+    let session = visitor.open(server.demo.bot).await.session;
+    let who = visitor.welcome.principal.clone();
     let mut device = Device::connect(server).await;
-    let session = device.open(bot).await.session;
-    let mut other = Device::connect(server).await;
-    other.join(session).await;
-    let count = |devices| {
+    device.join(session).await;
+    let told = |person: Principal, is_online| {
         move |frame| match frame {
-            ServerFrame::Presence(told) => (told.devices == devices).then_some(told.online),
+            ServerFrame::Presence(told) => {
+                (told.who == person && told.online == is_online).then_some(told.devices)
+            }
             _ => None,
         }
     };
-    assert!(device.until(count(2)).await);
+    let key = device.welcome.principal.clone();
+    assert_eq!(visitor.until(told(key, true)).await, 2);
     // Cut, without a close.
-    drop(other);
-    assert!(device.until(count(1)).await);
+    drop(visitor);
+    assert_eq!(device.until(told(who, false)).await, 1);
 }
 
 #[tokio::test]
