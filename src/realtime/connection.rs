@@ -50,7 +50,6 @@ pub(super) struct Connection {
     last_heard: Instant,
     /// Pieces of a fragmented frame.
     fragments: Vec<u8>,
-    span: Span,
     admission: Admission,
     /// Its place among the node's connections, from its start on.
     entry: Option<Entry>,
@@ -78,9 +77,6 @@ impl Connection {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(config.frames_per_second))
             .allow_burst(at_least_one(config.frames_burst));
-        let span = tracing::info_span!(
-            parent: None, "ws.connection", connection = %id, tenant = %caller.tenant
-        );
         Self {
             id,
             hub,
@@ -93,7 +89,6 @@ impl Connection {
             asking: 0,
             last_heard: Instant::now(),
             fragments: Vec::new(),
-            span,
             admission,
             entry: None,
             _permit: permit,
@@ -294,7 +289,7 @@ impl Connection {
         answered: impl FnOnce(T, &mut Self, &mut ws::WebsocketContext<Self>) + 'static,
     ) {
         self.asking += 1;
-        let question = question.instrument(self.span.clone()).into_actor(self);
+        let question = question.instrument(self.span()).into_actor(self);
         ctx.spawn(question.map(|answer, connection, ctx| {
             connection.asking -= 1;
             answered(answer, connection, ctx);
@@ -310,7 +305,7 @@ impl Connection {
     ) {
         metrics::counter!("hubbub_frames_refused_total", "code" => rejection.code.as_str())
             .increment(1);
-        tracing::debug!(parent: &self.span, code = %rejection.code, "frame refused");
+        tracing::debug!(parent: &self.span(), code = %rejection.code, "frame refused");
         say(
             &ServerFrame::Error(ErrorFrame {
                 reference,
@@ -321,9 +316,16 @@ impl Connection {
         );
     }
 
+    /// Made when something happens: a span kept for every idle connection would cost more than the
+    /// connection's own state.
+    fn span(&self) -> Span {
+        let Caller { tenant, .. } = self.caller;
+        tracing::info_span!(parent: None, "ws.connection", connection = %self.id, %tenant)
+    }
+
     /// Says why, closes, and ends.
     fn close(&mut self, code: CloseCode, ctx: &mut ws::WebsocketContext<Self>) {
-        tracing::info!(parent: &self.span, code = code.number(), "closing");
+        tracing::info!(parent: &self.span(), code = code.number(), "closing");
         ctx.close(Some(ws::CloseReason {
             code: code.number().into(),
             description: Some(code.reason().to_owned()),
@@ -333,7 +335,7 @@ impl Connection {
 
     fn heartbeat(&mut self, ctx: &mut ws::WebsocketContext<Self>) {
         if self.last_heard.elapsed() > self.config.heartbeat * 2 + Duration::from_secs(5) {
-            tracing::info!(parent: &self.span, "the client is silent");
+            tracing::info!(parent: &self.span(), "the client is silent");
             ctx.stop();
         } else {
             ctx.ping(b"");
@@ -394,7 +396,7 @@ impl Actor for Connection {
         let close = ctx.address().recipient::<Close>().downgrade();
         let connections = self.admission.connections();
         self.entry = Some(connections.enter(self.id, close, self.cut.clone()));
-        tracing::debug!(parent: &self.span, principal = %self.caller.principal.id, "connected");
+        tracing::debug!(parent: &self.span(), principal = %self.caller.principal.id, "connected");
         let welcome = Welcome {
             connection: self.id,
             tenant: self.caller.tenant,
@@ -415,7 +417,7 @@ impl Actor for Connection {
         for (_, member) in self.joined.drain() {
             member.handle.leave(self.id);
         }
-        tracing::debug!(parent: &self.span, "disconnected");
+        tracing::debug!(parent: &self.span(), "disconnected");
     }
 }
 
