@@ -15,6 +15,8 @@
     reason = "a test says what is wrong by panicking, and measures in real time"
 )]
 
+#[path = "support/caller.rs"]
+mod caller;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/server.rs"]
@@ -44,6 +46,8 @@ mod raw;
 mod resume;
 #[path = "server/slow.rs"]
 mod slow;
+#[path = "server/stream.rs"]
+mod stream;
 #[path = "server/tenants.rs"]
 mod tenants;
 #[path = "server/upstreams.rs"]

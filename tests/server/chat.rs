@@ -12,7 +12,7 @@ use hubbub_protocol::{
 use crate::client::{Caller, Credentials, DEADLINE, Device, Gone, message, of};
 use crate::server::{TOKENS, shared};
 
-// R001
+// R001, R004
 #[tokio::test]
 async fn a_question_is_acknowledged_and_its_answer_streams_whole_and_in_order() {
     let server = shared().await;
@@ -208,7 +208,6 @@ async fn durable_and_streamed(device: &mut Device, until: u64) -> (Vec<MessageFr
     (messages, text)
 }
 
-// R006
 #[tokio::test]
 async fn a_stopped_reply_ends_at_once_on_every_device_and_the_next_question_is_answered() {
     let server = shared().await;
@@ -245,7 +244,7 @@ async fn a_stopped_reply_ends_at_once_on_every_device_and_the_next_question_is_a
     assert_eq!(answer.text, answer_text("short", 60));
 }
 
-// R004
+// P5
 #[tokio::test]
 async fn a_message_sent_five_times_is_stored_once() {
     let server = shared().await;

@@ -173,7 +173,7 @@ async fn wait_for_ends(device: &mut Device, session: SessionId) {
     }
 }
 
-// R009
+// R009, P1
 #[tokio::test]
 async fn a_server_killed_during_200_chats_keeps_its_word() {
     let seed: u64 = rand::random();

@@ -36,7 +36,7 @@ async fn restart(mut server: TestServer) -> TestServer {
     .unwrap()
 }
 
-// R008
+// R008, P10
 #[tokio::test]
 async fn sigterm_says_bye_to_everybody_keeps_what_was_accepted_and_exits_0() {
     // Slow enough that replies run when it comes.
@@ -87,7 +87,7 @@ async fn sigterm_says_bye_to_everybody_keeps_what_was_accepted_and_exits_0() {
     assert_eq!(failed, 0, "short replies were cut off");
 }
 
-// R008
+// R008, P10
 #[tokio::test]
 async fn replies_that_take_too_long_for_a_drain_are_ended_and_the_exit_is_in_time() {
     let server = start(Behaviour {

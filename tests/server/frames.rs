@@ -17,6 +17,7 @@ async fn raw() -> Raw {
     raw
 }
 
+// P8
 #[tokio::test]
 async fn a_frame_that_is_not_understood_is_told_and_the_connection_goes_on() {
     let server = shared().await;

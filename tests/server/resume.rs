@@ -94,7 +94,7 @@ impl Held {
 
 const QUESTIONS: u64 = 12;
 
-// R008
+// P4
 #[tokio::test]
 async fn a_device_that_is_cut_at_any_moment_resumes_without_gap_or_repeat() {
     let seed: u64 = rand::random();

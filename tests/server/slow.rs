@@ -19,7 +19,7 @@ async fn open_connections(server: &TestServer) -> usize {
     line.unwrap().parse().unwrap()
 }
 
-// P5
+// P6
 #[tokio::test]
 async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
     let setup = Setup::new()

@@ -25,6 +25,7 @@ pub async fn another_tenant(server: &TestServer) -> (String, BotId) {
     (key.expose(), bot)
 }
 
+// P9
 #[tokio::test]
 async fn another_tenants_things_are_not_found_by_any_door() {
     let server = shared().await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::client::{Caller, Device, is_end};
 use crate::server::{Setup, TOKENS, quick, shared};
 
-// R005
+// R005, P13
 #[tokio::test]
 async fn whatever_an_upstream_does_a_reply_has_one_typed_end_and_the_next_question_is_answered() {
     let server = shared().await;
