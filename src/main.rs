@@ -10,6 +10,11 @@ use hubbub::app::{self, ServeOptions};
 use hubbub::config::{self, Config, Inputs};
 use hubbub::{cli, telemetry};
 
+/// Measured against the C library's and mimalloc: memory is given back after a rush of sessions, at the
+/// least memory for an idle connection (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A real-time, multi-tenant chat server for AI assistants.
 #[derive(Debug, Parser)]
 #[command(name = "hubbub", version, arg_required_else_help = true)]
