@@ -12,7 +12,6 @@ find_postgres() {
 packages=()
 command -v mold >/dev/null || packages+=(mold)
 command -v cc >/dev/null || packages+=(build-essential)
-command -v cmake >/dev/null || packages+=(cmake)
 find_postgres || packages+=(postgresql)
 command -v chromium >/dev/null || packages+=(chromium)
 
