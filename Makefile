@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hubbub
+WEIGHTS := $(CACHE)/SmolLM2-135M-Instruct.Q8_0.gguf
 DATA ?= data
 LISTEN ?= 127.0.0.1:8080
 WIDGET_SOURCES := $(shell find widget/src widget/demo widget/scripts -type f 2>/dev/null)
@@ -19,7 +20,7 @@ setup: ## Install what building, running and testing needs (idempotent)
 	@$(MAKE) --no-print-directory widget/node_modules/.installed model
 
 model: ## Fetch and convert the demo model (idempotent)
-	@test -f "$(CACHE)/SmolLM2-135M-Instruct.Q8_0.gguf" || { \
+	@test -f "$(WEIGHTS)" || { \
 	  cargo build --locked -p hubbub-model && \
 	  HUBBUB_MODEL_BIN="$$(realpath $(TARGET)/debug/hubbub-model)" model/fetch.sh "$(CACHE)"; }
 
@@ -39,8 +40,8 @@ run: setup build ## Chat with a real model at a printed URL
 
 test: setup lint test-rust test-widget test-browser ## Everything CI runs
 
-test-rust: widget ## Rust tests: units, actors on virtual time, server against a real PostgreSQL
-	cargo test --locked --workspace
+test-rust: widget model ## Rust tests: units, actors on virtual time, server against a real PostgreSQL
+	HUBBUB_MODEL_FILE="$(WEIGHTS)" cargo test --locked --workspace
 
 test-widget: widget/node_modules/.installed ## Widget tests: types, lint, size budget, units
 	cd widget && npm test --silent

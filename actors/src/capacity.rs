@@ -18,10 +18,11 @@ pub const CONNECTION_MAILBOX: usize = 16;
 pub const DELIVERY_BYTES: usize = 8 * 1024;
 
 /// Frames a session keeps for devices that are behind. Whoever falls further behind is cut (4008).
-pub const FEED_FRAMES: usize = 1_024;
+pub const FEED_FRAMES: usize = 512;
 
-/// The same bound in bytes: large messages count for more.
-pub const FEED_BYTES: usize = 512 * 1024;
+/// The same bound in bytes: large messages count for more. With the mailbox's 128 KiB, a session that
+/// waits for a slow device holds less than 256 KiB for it.
+pub const FEED_BYTES: usize = 96 * 1024;
 
 /// Entries one writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
 pub const WRITER_QUEUE: usize = 4_096;

@@ -377,7 +377,8 @@ impl Session {
 }
 
 pub(crate) fn encode(frame: &ServerFrame) -> ByteString {
-    ByteString::from(frame.encode())
+    // Boxed, because the feed counts bytes and a string keeps up to twice as many.
+    ByteString::from(frame.encode().into_boxed_str())
 }
 
 impl Actor for Session {
