@@ -19,9 +19,10 @@ setup: ## Install what building, running and testing needs (idempotent)
 	@scripts/setup.sh
 	@$(MAKE) --no-print-directory widget/node_modules/.installed model
 
-model: ## Fetch and convert the demo model (idempotent)
+# Built with everything else: alone it would compile its dependencies with other features, twice.
+model: widget ## Fetch and convert the demo model (idempotent)
 	@test -f "$(WEIGHTS)" || { \
-	  cargo build --locked -p hubbub-model && \
+	  cargo build --locked --workspace --bins && \
 	  HUBBUB_MODEL_BIN="$$(realpath $(TARGET)/debug/hubbub-model)" model/fetch.sh "$(CACHE)"; }
 
 widget/node_modules/.installed: widget/package-lock.json
