@@ -13,16 +13,23 @@ pub const SESSION_MAILBOX: usize = 64;
 /// every 40 ms this is 0.6 s of a streaming answer before the session's cursor stands still.
 pub const CONNECTION_MAILBOX: usize = 16;
 
-/// Bytes of frames in one delivery (at least one frame goes, whatever its size): with
-/// [`CONNECTION_MAILBOX`] a device that does not read holds at most 128 KiB here.
+/// Bytes of frames waiting in one connection (one frame goes, whatever its size). What is taken from
+/// here is copied once into the socket's buffer, so a device that does not read holds twice this.
+pub const CONNECTION_BYTES: usize = 32 * 1024;
+
+/// Bytes of frames in one delivery (at least one frame goes, whatever its size).
 pub const DELIVERY_BYTES: usize = 8 * 1024;
+
+/// Bytes of text a session reads at once: for a `joined`, whose rest is paged, or to close a gap. A
+/// device that asks for it and does not read holds it in the socket's buffer.
+pub const PAGE_BYTES: u32 = 48 * 1024;
 
 /// Frames a session keeps for devices that are behind. Whoever falls further behind is cut (4008).
 pub const FEED_FRAMES: usize = 512;
 
-/// The same bound in bytes: large messages count for more. With the mailbox's 128 KiB, a session that
-/// waits for a slow device holds less than 256 KiB for it.
-pub const FEED_BYTES: usize = 96 * 1024;
+/// The same bound in bytes: large messages count for more. With [`CONNECTION_BYTES`] twice, what waits
+/// for a slow device is less than 256 KiB.
+pub const FEED_BYTES: usize = 64 * 1024;
 
 /// Entries one writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
 pub const WRITER_QUEUE: usize = 4_096;

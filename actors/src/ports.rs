@@ -6,7 +6,7 @@ pub mod upstream;
 
 pub use store::{
     Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, MessageStore,
-    NewMessage, NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage,
-    TenantLimits, Transcript,
+    NewMessage, NewSession, PageSize, PendingReply, ReplyEnd, SessionRecord, StoreError,
+    StoredMessage, TenantLimits, Transcript,
 };
 pub use upstream::{ChatRequest, ChatTurn, TurnRole, Upstream, UpstreamError, UpstreamEvent};

@@ -199,11 +199,16 @@ impl Work {
             bot,
         } = &self.task;
         let store: &dyn MessageStore = &*self.ports.store;
+        let window = permit.upstream().context_tokens();
         let page = store
-            .list_before(*tenant, *session, Some(to.next()), prompt::MOST_MESSAGES)
+            .list_before(
+                *tenant,
+                *session,
+                Some(to.next()),
+                prompt::page_size(window),
+            )
             .await
             .map_err(|error| Stopped::Rejected(error.into()))?;
-        let window = permit.upstream().context_tokens();
         let turns =
             prompt::build(bot, &page.messages, window).ok_or(Stopped::Rejected(Rejection::new(
                 ErrorCode::TooLarge,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream;
+use hubbub_actors::ports::PageSize;
 use hubbub_actors::{
     Caller, Delivery, JoinRequest, Outlet, Post, Posted, SessionHandle, Undelivered,
 };
@@ -24,7 +25,10 @@ const OUTLET_CAPACITY: usize = hubbub_actors::capacity::CONNECTION_MAILBOX;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Messages looked through for the answer of a message that was posted before.
-const LOOK_BACK: u32 = 200;
+const LOOK_BACK: PageSize = PageSize {
+    messages: 200,
+    bytes: 1024 * 1024,
+};
 
 /// An outlet to a channel. Dropping the sender, in a cut or with the session, ends the stream.
 struct ChannelOutlet(mpsc::Sender<Delivery>);

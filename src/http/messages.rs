@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use hubbub_actors::Post;
-use hubbub_actors::ports::Transcript;
+use hubbub_actors::ports::{PageSize, Transcript};
 use hubbub_protocol::client::message_violation;
 use hubbub_protocol::http::{MessagePage, PostMessage, PostedMessage};
 use hubbub_protocol::{ClientMessageId, Role, Seq, SessionId};
@@ -15,6 +15,8 @@ use crate::storage::{messages, sessions};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
+/// Bytes of text in a page: a page of the longest messages stays small enough to hold.
+const PAGE_BYTES: u32 = 512 * 1024;
 
 /// Query of a page.
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,10 @@ pub async fn page(
     if limit == 0 || limit > PAGE_MAX {
         return Err(ApiError::invalid("limit must be 1 to 200"));
     }
+    let size = PageSize {
+        messages: limit,
+        bytes: PAGE_BYTES,
+    };
     let scope = state.storage.scope(caller.tenant).await?;
     let found = sessions::find(&scope, session).await?;
     let is_own = |visitor| caller.visitor.is_none() || caller.visitor == visitor;
@@ -53,8 +59,8 @@ pub async fn page(
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("after and before exclude each other"));
         }
-        (Some(after), None) => messages::list_after(&scope, session, after, limit).await?,
-        (None, before) => messages::list_before(&scope, session, before, limit).await?,
+        (Some(after), None) => messages::list_after(&scope, session, after, size).await?,
+        (None, before) => messages::list_before(&scope, session, before, size).await?,
     };
     Ok(HttpResponse::Ok().json(MessagePage {
         messages,

@@ -26,7 +26,7 @@ use tracing::{Instrument, Span};
 
 use super::ConnectionConfig;
 use super::guard::Verdict;
-use super::outlet::{Deliver, MailboxOutlet, SessionLost};
+use super::outlet::{Deliver, MailboxOutlet, SessionLost, Waiting};
 use super::registry::{Admission, Close, Entry};
 use super::wire::Cut;
 
@@ -45,6 +45,7 @@ pub(super) struct Connection {
     frames: DefaultDirectRateLimiter,
     verdict: Verdict,
     cut: Cut,
+    waiting: Waiting,
     joined: HashMap<SessionId, Membership>,
     asking: usize,
     last_heard: Instant,
@@ -85,6 +86,7 @@ impl Connection {
             frames: RateLimiter::direct(quota),
             verdict,
             cut,
+            waiting: Waiting::default(),
             joined: HashMap::new(),
             asking: 0,
             last_heard: Instant::now(),
@@ -194,6 +196,7 @@ impl Connection {
         MailboxOutlet {
             deliver: ctx.address().recipient(),
             lost: ctx.address().recipient(),
+            waiting: self.waiting.clone(),
             cut: self.cut.clone(),
         }
     }
@@ -424,7 +427,8 @@ impl Actor for Connection {
 impl Handler<Deliver> for Connection {
     type Result = ();
 
-    fn handle(&mut self, Deliver(delivery): Deliver, ctx: &mut Self::Context) {
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) {
+        let delivery = deliver.delivery;
         if let Some(member) = self.joined.get_mut(&delivery.session) {
             member.held = member.held.max(delivery.through);
             member.rejoins = 0;

@@ -1,15 +1,50 @@
 //! The way from a session to a connection: its mailbox, which is the backpressure.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use actix::prelude::*;
-use hubbub_actors::{Delivery, Outlet, Undelivered};
+use hubbub_actors::{Delivery, Outlet, Undelivered, capacity};
 use hubbub_protocol::{CloseCode, SessionId};
 
 use super::wire::Cut;
 
-/// Frames for the client.
+/// Frames for the client, and the room they take in its mailbox.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Deliver(pub(super) Delivery);
+pub(super) struct Deliver {
+    pub(super) delivery: Delivery,
+    _room: Room,
+}
+
+/// Bytes that wait in one connection's mailbox, whichever session they are of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+/// Bytes taken from a [`Waiting`], given back when the delivery is taken out, or dropped.
+#[derive(Debug)]
+struct Room {
+    waiting: Waiting,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Room for so many bytes. One delivery has room whatever its size.
+    fn take(&self, bytes: usize) -> Option<Room> {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room {
+            waiting: self.clone(),
+            bytes,
+        };
+        (before == 0 || before + bytes <= capacity::CONNECTION_BYTES).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// A session died under its devices.
 #[derive(Clone, Copy, Debug, Message)]
@@ -21,13 +56,19 @@ pub(super) struct SessionLost(pub(super) SessionId);
 pub(super) struct MailboxOutlet {
     pub(super) deliver: Recipient<Deliver>,
     pub(super) lost: Recipient<SessionLost>,
+    pub(super) waiting: Waiting,
     pub(super) cut: Cut,
 }
 
 impl Outlet for MailboxOutlet {
     fn try_deliver(&self, delivery: Delivery) -> Result<(), Undelivered> {
+        let bytes = delivery.frames.iter().map(|frame| frame.len()).sum();
+        let room = self.waiting.take(bytes).ok_or(Undelivered::Full)?;
         self.deliver
-            .try_send(Deliver(delivery))
+            .try_send(Deliver {
+                delivery,
+                _room: room,
+            })
             .map_err(|error| match error {
                 SendError::Full(_) => Undelivered::Full,
                 SendError::Closed(_) => Undelivered::Gone,

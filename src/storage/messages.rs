@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use hubbub_actors::ports::{ENDED_LOOK_BACK, StoredMessage, Transcript};
+use hubbub_actors::ports::{ENDED_LOOK_BACK, PageSize, StoredMessage, Transcript};
 use hubbub_protocol::{ClientMessageId, ReplyId, Role, Seq, SessionId, Usage};
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -13,17 +13,21 @@ use uuid::Uuid;
 use super::error::{Fields, bigint};
 use super::{StorageError, TenantScope, replies};
 
-const LIST_AFTER: &str = "SELECT session_id, seq, client_id, role, author, body, metadata, \
-    created_at, reply_id, model, input_tokens, output_tokens, latency_ms FROM messages \
-    WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4";
-const LIST_BEFORE: &str = "SELECT session_id, seq, client_id, role, author, body, metadata, \
-    created_at, reply_id, model, input_tokens, output_tokens, latency_ms FROM messages \
-    WHERE tenant_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4";
+// The length of a body is known without reading it, so what exceeds the page stays on disk.
+const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
+      sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before \
+      FROM (SELECT session_id, seq, client_id, role, author, body, metadata, created_at, reply_id, \
+        model, input_tokens, output_tokens, latency_ms FROM messages \
+        WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4) AS page) \
+      AS page WHERE bytes_before < $5 ORDER BY seq";
+const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
+      sum(octet_length(body)) OVER (ORDER BY seq DESC) - octet_length(body) AS bytes_before \
+      FROM (SELECT session_id, seq, client_id, role, author, body, metadata, created_at, reply_id, \
+        model, input_tokens, output_tokens, latency_ms FROM messages \
+        WHERE tenant_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS page) \
+      AS page WHERE bytes_before < $5 ORDER BY seq DESC";
 
-/// Most messages one page has.
-pub const PAGE_LIMIT: u32 = 1_000;
-
-/// Messages with `seq > after`, oldest first, at most `limit` and [`PAGE_LIMIT`].
+/// Messages with `seq > after`, oldest first, as many as the page holds.
 ///
 /// # Errors
 /// The database could not.
@@ -31,9 +35,8 @@ pub async fn list_after(
     scope: &TenantScope,
     session: SessionId,
     after: Seq,
-    limit: u32,
+    size: PageSize,
 ) -> Result<Transcript, StorageError> {
-    let limit = limit.min(PAGE_LIMIT);
     let rows = scope
         .query(
             LIST_AFTER,
@@ -41,23 +44,19 @@ pub async fn list_after(
                 &scope.tenant().0,
                 &session.0,
                 &bigint(after.0),
-                &(i64::from(limit) + 1),
+                &(i64::from(size.messages) + 1),
+                &i64::from(size.bytes),
             ],
         )
         .await?;
-    let more = rows.len() > limit as usize;
-    let messages = rows
-        .iter()
-        .take(limit as usize)
-        .map(read)
-        .collect::<Result<Vec<_>, _>>()?;
+    let (rows, more) = fitting(&rows, size)?;
+    let messages = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
     let to = messages.last().map_or(after, |last| last.seq);
     finish(scope, session, messages, more, from..=to).await
 }
 
-/// The newest messages with `seq < before` (of all if `None`), oldest first, at most `limit` and
-/// [`PAGE_LIMIT`].
+/// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page holds.
 ///
 /// # Errors
 /// The database could not.
@@ -65,9 +64,8 @@ pub async fn list_before(
     scope: &TenantScope,
     session: SessionId,
     before: Option<Seq>,
-    limit: u32,
+    size: PageSize,
 ) -> Result<Transcript, StorageError> {
-    let limit = limit.min(PAGE_LIMIT);
     let before = before.map_or(i64::MAX, |seq| bigint(seq.0));
     let rows = scope
         .query(
@@ -76,20 +74,30 @@ pub async fn list_before(
                 &scope.tenant().0,
                 &session.0,
                 &before,
-                &(i64::from(limit) + 1),
+                &(i64::from(size.messages) + 1),
+                &i64::from(size.bytes),
             ],
         )
         .await?;
-    let more = rows.len() > limit as usize;
-    let messages = rows
-        .iter()
-        .take(limit as usize)
-        .rev()
-        .map(read)
-        .collect::<Result<Vec<_>, _>>()?;
+    let (rows, more) = fitting(&rows, size)?;
+    let messages = rows.iter().rev().map(read).collect::<Result<Vec<_>, _>>()?;
     let seq = |message: Option<&StoredMessage>| message.map_or(Seq::ZERO, |message| message.seq);
     let questions = seq(messages.first())..=seq(messages.last());
     finish(scope, session, messages, more, questions).await
+}
+
+/// The rows of the page, and whether there are more.
+fn fitting(rows: &[Row], size: PageSize) -> Result<(&[Row], bool), StorageError> {
+    let Some(first) = rows.first() else {
+        return Ok((rows, false));
+    };
+    let found = Fields {
+        table: "messages",
+        row: first,
+    }
+    .count("found")?;
+    let page = rows.get(..size.messages as usize).unwrap_or(rows);
+    Ok((page, found > page.len() as u64))
 }
 
 async fn finish(

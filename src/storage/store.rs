@@ -15,7 +15,7 @@ use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PendingReply,
+    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
     SessionRecord, StoreError, TenantLimits, Transcript,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
@@ -188,11 +188,11 @@ impl MessageStore for PostgresMessageStore {
         tenant: TenantId,
         session: SessionId,
         after: Seq,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_after", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let transcript = messages::list_after(&scope, session, after, limit).await?;
+            let transcript = messages::list_after(&scope, session, after, size).await?;
             scope.commit().await?;
             Ok(transcript)
         })
@@ -203,11 +203,11 @@ impl MessageStore for PostgresMessageStore {
         tenant: TenantId,
         session: SessionId,
         before: Option<Seq>,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_before", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let transcript = messages::list_before(&scope, session, before, limit).await?;
+            let transcript = messages::list_before(&scope, session, before, size).await?;
             scope.commit().await?;
             Ok(transcript)
         })

@@ -9,7 +9,7 @@ use hubbub_protocol::{
     ErrorCode, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage,
 };
 
-use crate::fixture::{Fixture, append_one, end, message, question, seed, stored};
+use crate::fixture::{Fixture, append_one, end, message, page, question, seed, stored};
 
 #[tokio::test]
 async fn a_batch_is_numbered_in_its_order() {
@@ -25,7 +25,7 @@ async fn a_batch_is_numbered_in_its_order() {
     assert_eq!(seqs, [1, 1, 2, 3, 2]);
     let log = f
         .store
-        .list_after(f.tenant, a, Seq::ZERO, 10)
+        .list_after(f.tenant, a, Seq::ZERO, page(10))
         .await
         .unwrap();
     assert_eq!(
@@ -80,7 +80,7 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
     assert_eq!(later[1].as_ref().unwrap_err(), &AppendRefusal::Conflict);
     let log = f
         .store
-        .list_after(f.tenant, session, Seq::ZERO, 10)
+        .list_after(f.tenant, session, Seq::ZERO, page(10))
         .await
         .unwrap();
     assert_eq!(log.messages.len(), 2);
@@ -207,7 +207,7 @@ async fn failed_and_cancelled_replies_keep_their_text_and_take_no_number() {
     }
     let log = f
         .store
-        .list_before(f.tenant, session, None, 10)
+        .list_before(f.tenant, session, None, page(10))
         .await
         .unwrap();
     assert_eq!(log.messages.len(), 2);
@@ -284,7 +284,7 @@ async fn two_writers_number_the_same_sessions_without_gaps() {
     for session in sessions {
         let log = f
             .store
-            .list_after(f.tenant, session, Seq::ZERO, 1_000)
+            .list_after(f.tenant, session, Seq::ZERO, page(1_000))
             .await
             .unwrap();
         let seqs: Vec<u64> = log.messages.iter().map(|m| m.seq.0).collect();

@@ -4,7 +4,7 @@ use hubbub::storage::bots::NewBot;
 use hubbub::storage::{PostgresMessageStore, Storage, bots, tenants};
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, NewSession,
-    ReplyEnd, StoredMessage,
+    PageSize, ReplyEnd, StoredMessage,
 };
 use hubbub_protocol::{BotId, ClientMessageId, NodeId, ReplyId, Role, SessionId, TenantId, Usage};
 
@@ -69,6 +69,14 @@ pub async fn open(store: &PostgresMessageStore, tenant: TenantId, bot: BotId) ->
         visitor: None,
     };
     store.open_session(new).await.unwrap().session
+}
+
+/// A page of so many messages, whatever their size.
+pub fn page(messages: u32) -> PageSize {
+    PageSize {
+        messages,
+        bytes: u32::MAX,
+    }
 }
 
 pub fn message(tenant: TenantId, session: SessionId, text: &str) -> NewMessage {

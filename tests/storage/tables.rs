@@ -7,10 +7,10 @@ use hubbub::storage::sessions::SessionFilter;
 use hubbub::storage::tickets::Ticket;
 use hubbub::storage::visitors::Visitor;
 use hubbub::storage::{api_keys, bots, sessions, tickets, visitors};
-use hubbub_actors::ports::{Append, MessageStore as _, NewSession, StoreError};
+use hubbub_actors::ports::{Append, MessageStore as _, NewSession, PageSize, StoreError};
 use hubbub_protocol::{BotId, Principal, PrincipalKind, Seq, SessionId, VisitorId};
 
-use crate::fixture::{Fixture, message, new_bot, seed};
+use crate::fixture::{Fixture, message, new_bot, page, seed};
 
 #[tokio::test]
 async fn bots_are_listed_by_page_and_changed_in_part() {
@@ -286,7 +286,7 @@ async fn history_pages_meet_at_both_ends() {
     ] {
         let page = f
             .store
-            .list_after(f.tenant, session, Seq(after), limit)
+            .list_after(f.tenant, session, Seq(after), page(limit))
             .await
             .unwrap();
         let seqs: Vec<u64> = page.messages.iter().map(|m| m.seq.0).collect();
@@ -300,10 +300,42 @@ async fn history_pages_meet_at_both_ends() {
     ] {
         let page = f
             .store
-            .list_before(f.tenant, session, before.map(Seq), limit)
+            .list_before(f.tenant, session, before.map(Seq), page(limit))
             .await
             .unwrap();
         let seqs: Vec<u64> = page.messages.iter().map(|m| m.seq.0).collect();
         assert_eq!((seqs, page.more), (expected, more), "before {before:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes_and_holds_at_least_one_message() {
+    let f = Fixture::new().await;
+    let session = f.session().await;
+    let text = "ü".repeat(50);
+    let batch = (1..=7).map(|_| Append::Message(message(f.tenant, session, &text)));
+    f.store.append(batch.collect()).await.unwrap();
+    for (bytes, messages, first, last) in [
+        (1, 5, vec![1], vec![7]),
+        (200, 5, vec![1, 2], vec![6, 7]),
+        (201, 5, vec![1, 2, 3], vec![5, 6, 7]),
+        (10_000, 2, vec![1, 2], vec![6, 7]),
+    ] {
+        let size = PageSize { messages, bytes };
+        let up = f.store.list_after(f.tenant, session, Seq::ZERO, size);
+        let down = f.store.list_before(f.tenant, session, None, size);
+        for (page, expected) in [(up.await.unwrap(), first), (down.await.unwrap(), last)] {
+            let seqs: Vec<u64> = page.messages.iter().map(|m| m.seq.0).collect();
+            assert_eq!((seqs, page.more), (expected, true), "{size:?}");
+        }
+    }
+    let all = PageSize {
+        messages: 7,
+        bytes: 601,
+    };
+    let whole = f.store.list_before(f.tenant, session, None, all).await;
+    assert_eq!(
+        whole.map(|page| (page.messages.len(), page.more)),
+        Ok((7, false))
+    );
 }

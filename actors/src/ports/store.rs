@@ -11,6 +11,15 @@ use serde_json::{Map, Value};
 /// may wait in a session, and what is said around them.
 pub const ENDED_LOOK_BACK: u64 = 32;
 
+/// How much of a log is read at once. One message is read whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// Most messages.
+    pub messages: u32,
+    /// Most bytes of their texts, so that a page of long messages fills no memory.
+    pub bytes: u32,
+}
+
 /// Durable storage of sessions, messages and replies. Implemented by PostgreSQL.
 ///
 /// Every method has a deadline of its own and answers [`StoreError::Unavailable`] when it passes.
@@ -39,24 +48,25 @@ pub trait MessageStore: Send + Sync + 'static {
         session: SessionId,
     ) -> BoxFuture<'_, Result<Option<SessionRecord>, StoreError>>;
 
-    /// Messages with `seq > after`, oldest first, at most `limit`, and the replies to them, and to the
-    /// [`ENDED_LOOK_BACK`] seqs up to `after`, that failed or were cancelled: a reader who was away may
-    /// hold a question whose end it missed.
+    /// Messages with `seq > after`, oldest first, as many as the page holds, and the replies to them, and
+    /// to the [`ENDED_LOOK_BACK`] seqs up to `after`, that failed or were cancelled: a reader who was away
+    /// may hold a question whose end it missed.
     fn list_after(
         &self,
         tenant: TenantId,
         session: SessionId,
         after: Seq,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
 
-    /// The newest messages with `seq < before` (all if `None`), oldest first, at most `limit`.
+    /// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page
+    /// holds.
     fn list_before(
         &self,
         tenant: TenantId,
         session: SessionId,
         before: Option<Seq>,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
 
     /// A bot's configuration; `None` if the tenant has no such bot.

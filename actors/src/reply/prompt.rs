@@ -2,10 +2,13 @@
 
 use hubbub_protocol::Role;
 
-use crate::ports::{BotConfig, ChatTurn, StoredMessage, TurnRole};
+use crate::ports::{BotConfig, ChatTurn, PageSize, StoredMessage, TurnRole};
 
 /// Messages read for a prompt; a window of tokens rarely holds more.
-pub(crate) const MOST_MESSAGES: u32 = 100;
+const MOST_MESSAGES: u32 = 100;
+
+/// Bytes of text that count as one token.
+const TOKEN_BYTES: u32 = 3;
 
 /// Tokens around each turn: role and separators.
 const TURN_OVERHEAD: usize = 6;
@@ -13,7 +16,15 @@ const TURN_OVERHEAD: usize = 6;
 /// Estimates the tokens of a text, rather too many than too few: about three bytes a token, where
 /// English has more than four and scripts of several bytes a character have fewer characters a token.
 pub(crate) fn estimate_tokens(text: &str) -> usize {
-    text.len().div_ceil(3) + TURN_OVERHEAD
+    text.len().div_ceil(TOKEN_BYTES as usize) + TURN_OVERHEAD
+}
+
+/// What to read for a window of tokens: more would not fit in it.
+pub(crate) fn page_size(window: u32) -> PageSize {
+    PageSize {
+        messages: MOST_MESSAGES,
+        bytes: window.saturating_mul(TOKEN_BYTES),
+    }
 }
 
 /// The turns to send, oldest first. `None` if not even the newest message fits in the window beside the

@@ -10,10 +10,14 @@ use tokio::time::Instant;
 use super::answering::END_RETRY;
 use super::state::{Question, SessionEvent};
 use super::{Live, Session, encode};
-use crate::ports::{SessionRecord, Transcript};
+use crate::capacity;
+use crate::ports::{PageSize, SessionRecord, Transcript};
 
 /// Messages read at once when a gap is closed.
-const PAGE: u32 = 200;
+const PAGE: PageSize = PageSize {
+    messages: 200,
+    bytes: capacity::PAGE_BYTES,
+};
 
 /// A gap younger than this is only a commit learned out of order.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(200);

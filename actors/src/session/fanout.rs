@@ -15,7 +15,7 @@ use super::messages::{JoinRequest, JoinSession};
 use super::{Live, Session, encode};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
-use crate::ports::{StoreError, Transcript};
+use crate::ports::{PageSize, StoreError, Transcript};
 use crate::rejection::Rejection;
 
 /// Presence is told this much later, so that a crowd that joins at once is told once.
@@ -95,12 +95,16 @@ impl Session {
         limit: u32,
     ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
         let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
+        let size = PageSize {
+            messages: limit,
+            bytes: capacity::PAGE_BYTES,
+        };
         async move {
             match after {
                 // A session without messages has nothing to read.
                 _ if head == Seq::ZERO => Ok(Transcript::default()),
-                Some(after) => store.list_after(tenant, id, after, limit).await,
-                None => store.list_before(tenant, id, None, limit).await,
+                Some(after) => store.list_after(tenant, id, after, size).await,
+                None => store.list_before(tenant, id, None, size).await,
             }
         }
     }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId};
 
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PendingReply,
+    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
     SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 use rows::Rows;
@@ -282,11 +282,11 @@ impl MessageStore for MemoryStore {
         tenant: TenantId,
         session: SessionId,
         after: Seq,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         async move {
             self.reach_list().await?;
-            Ok(self.rows().list_after(tenant, session, after, limit))
+            Ok(self.rows().list_after(tenant, session, after, size))
         }
         .boxed()
     }
@@ -296,11 +296,11 @@ impl MessageStore for MemoryStore {
         tenant: TenantId,
         session: SessionId,
         before: Option<Seq>,
-        limit: u32,
+        size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         async move {
             self.reach_list().await?;
-            Ok(self.rows().list_before(tenant, session, before, limit))
+            Ok(self.rows().list_before(tenant, session, before, size))
         }
         .boxed()
     }

@@ -220,12 +220,7 @@ async fn chat(run: Run, index: u32, starts_at: Instant) {
     }
     wire.close().await;
     let mut found = run.found();
-    found.violations.count += transcript.violations.count;
-    let room = 20_usize.saturating_sub(found.violations.told.len());
-    found
-        .violations
-        .told
-        .extend(transcript.violations.told.into_iter().take(room));
+    found.violations.merge(&transcript.violations);
     found.sessions.push((session, transcript.held));
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::stats::Latencies;
+use super::stats::{Latencies, median};
 
 /// Violations told in words; more are only counted.
 const TOLD_VIOLATIONS: usize = 20;
@@ -20,6 +20,9 @@ pub struct Entry {
     pub value: f64,
     /// Its unit; empty for a count.
     pub unit: &'static str,
+    /// The lowest and the highest, when `value` is the median of several runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
 }
 
 /// Promises that were broken.
@@ -38,6 +41,13 @@ impl Violations {
         if self.told.len() < TOLD_VIOLATIONS {
             self.told.push(what.into());
         }
+    }
+
+    /// Adds those of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        let room = TOLD_VIOLATIONS.saturating_sub(self.told.len());
+        self.told.extend(other.told.iter().take(room).cloned());
     }
 
     /// Adds one unless `holds`.
@@ -77,6 +87,7 @@ impl Report {
             name: name.into(),
             value,
             unit,
+            range: None,
         });
     }
 
@@ -99,24 +110,68 @@ impl Report {
             .map(|entry| entry.value)
     }
 
+    /// One report for the runs of each scenario against each target, with the median of every number;
+    /// what was violated in any run is violated.
+    pub fn medians(runs: &[Self]) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for run in runs {
+            let is_same =
+                |other: &Self| other.scenario == run.scenario && other.target == run.target;
+            if merged.iter().any(is_same) {
+                continue;
+            }
+            let same: Vec<&Self> = runs.iter().filter(|other| is_same(other)).collect();
+            merged.push(Self::median(&same));
+        }
+        merged
+    }
+
+    fn median(runs: &[&Self]) -> Self {
+        let Some(first) = runs.first() else {
+            return Self::default();
+        };
+        let mut report = (*first).clone();
+        for entry in &mut report.entries {
+            let values: Vec<f64> = runs
+                .iter()
+                .filter_map(|run| run.value(&entry.name))
+                .collect();
+            entry.value = median(&values);
+            let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            entry.range = (values.len() > 1).then_some([lowest, highest]);
+        }
+        for run in runs.iter().skip(1) {
+            report.violations.merge(&run.violations);
+        }
+        report
+    }
+
     /// The report as a Markdown table.
     pub fn markdown(&self) -> String {
         let mut text = format!(
-            "### {} · {}\n\n| measure | value | unit |\n| --- | ---: | --- |\n",
+            "### {} · {}\n\n| measure | value | unit | of several runs |\n| --- | ---: | --- | --- |\n",
             self.scenario, self.target
         );
         for entry in &self.entries {
             // Writing to a string cannot fail.
             writeln!(
                 text,
-                "| {} | {} | {} |",
+                "| {} | {} | {} | {} |",
                 entry.name,
                 figure(entry.value),
-                entry.unit
+                entry.unit,
+                entry
+                    .range
+                    .map_or(String::new(), |[lowest, highest]| format!(
+                        "{} to {}",
+                        figure(lowest),
+                        figure(highest)
+                    ))
             )
             .unwrap_or_default();
         }
-        writeln!(text, "| violated checks | {} | |", self.violations.count).unwrap_or_default();
+        writeln!(text, "| violated checks | {} | | |", self.violations.count).unwrap_or_default();
         for told in &self.violations.told {
             writeln!(text, "\nviolated: {told}").unwrap_or_default();
         }
@@ -156,11 +211,32 @@ mod tests {
         report.violations.check(true, || "never".to_owned());
         report.violations.check(false, || "a gap".to_owned());
         let text = report.markdown();
-        assert!(text.contains("| acks | 3 |  |"), "{text}");
-        assert!(text.contains("| latency | 0.123 | ms |"), "{text}");
-        assert!(text.contains("| violated checks | 1 | |"), "{text}");
+        assert!(text.contains("| acks | 3 |  |  |"), "{text}");
+        assert!(text.contains("| latency | 0.123 | ms |  |"), "{text}");
+        assert!(text.contains("| violated checks | 1 | | |"), "{text}");
         assert!(text.contains("violated: a gap"), "{text}");
         assert_eq!(report.value("acks"), Some(3.0));
+    }
+
+    #[test]
+    fn runs_of_one_scenario_become_their_medians() {
+        let run = |target: &str, latency| {
+            let mut report = Report::new("chats", target);
+            report.push("latency", latency, "ms");
+            report.violations.check(latency < 9.0, || "slow".to_owned());
+            report
+        };
+        let runs = [run("a", 1.0), run("b", 5.0), run("a", 9.0), run("a", 2.0)];
+        let medians = Report::medians(&runs);
+        let [a, b] = &medians[..] else {
+            panic!("{medians:?}")
+        };
+        assert_eq!(
+            (a.value("latency"), a.entries[0].range),
+            (Some(2.0), Some([1.0, 9.0]))
+        );
+        assert_eq!((a.violations.count, b.violations.count), (1, 0));
+        assert_eq!((b.value("latency"), b.entries[0].range), (Some(5.0), None));
     }
 
     #[test]

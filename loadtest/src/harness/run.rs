@@ -59,6 +59,9 @@ pub struct Run {
     /// Tokens of its answers.
     #[arg(long, default_value_t = 60)]
     pub tokens: u32,
+    /// Runs of everything, each with fresh servers; what is reported is the median.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
     /// Write all reports as Markdown.
     #[arg(long)]
     pub markdown: Option<PathBuf>,
@@ -96,6 +99,29 @@ pub async fn run(options: &Run, stop: &CancellationToken) -> anyhow::Result<Vec<
         .args(["--tokens", &options.tokens.to_string()]);
     let upstream = announced(simllm).await.context("simllm")?;
     let mut reports = Vec::new();
+    for number in 1..=options.runs {
+        if options.runs > 1 {
+            say(&format!("run {number} of {}", options.runs));
+        }
+        one_run(options, &tools, &upstream, stop, &mut reports).await?;
+    }
+    let reports = Report::medians(&reports);
+    if let Some(path) = &options.markdown {
+        let text: Vec<String> = reports.iter().map(Report::markdown).collect();
+        std::fs::write(path, text.join("\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(reports)
+}
+
+/// Every scenario once, against new servers, so that no run begins with what another left.
+async fn one_run(
+    options: &Run,
+    tools: &Path,
+    upstream: &Server,
+    stop: &CancellationToken,
+    reports: &mut Vec<Report>,
+) -> anyhow::Result<()> {
     if !options.no_bare {
         let mut bare = Command::new(tools.join("bare"));
         bare.args([
@@ -106,26 +132,21 @@ pub async fn run(options: &Run, stop: &CancellationToken) -> anyhow::Result<Vec<
         ]);
         let bare = announced(bare).await.context("bare")?;
         let target = target(&bare, None)?;
-        scenarios(&target, options, &upstream, stop, &mut reports).await?;
+        scenarios(&target, options, upstream, stop, reports).await?;
     }
     if let Some(program) = &options.hubbub {
         let folder = Folder::create()?;
-        let hubbub = start_hubbub(program, &folder.0, &upstream).await?;
+        let hubbub = start_hubbub(program, &folder.0, upstream).await?;
         let demo = folder.0.join("data/demo.json");
         let outcome = match target(&hubbub, Some(demo)) {
-            Ok(target) => scenarios(&target, options, &upstream, stop, &mut reports).await,
+            Ok(target) => scenarios(&target, options, upstream, stop, reports).await,
             Err(error) => Err(error),
         };
         // Before the folder goes: its database lives there.
         end(hubbub).await;
         outcome?;
     }
-    if let Some(path) = &options.markdown {
-        let text: Vec<String> = reports.iter().map(Report::markdown).collect();
-        std::fs::write(path, text.join("\n"))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(reports)
+    Ok(())
 }
 
 fn target(server: &Server, demo: Option<PathBuf>) -> anyhow::Result<Target> {

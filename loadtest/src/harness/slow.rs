@@ -5,6 +5,7 @@
 //! for an effect.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,35 +111,31 @@ pub async fn run(
     let (mut fates, mut growth) = (Vec::new(), Vec::new());
     // The first seconds warm caches and connections up and belong to no phase.
     phase(Duration::from_secs(2), stop).await;
+    // Also without slow devices: looking costs the machine something.
+    let (looking, seen) = watch::channel(None);
+    let looking = tokio::spawn(look(target.port(), looking));
     for _ in 0..2 {
-        without.push(measured(&deliveries, options, stop).await);
+        let (fast, before) = peak_rss_while(target, measured(&deliveries, options, stop)).await;
+        without.push(fast);
         if stop.is_cancelled() {
             break;
         }
-        let memory = Memory::watch(target);
-        let (looking, seen) = watch::channel(None);
-        let looking = tokio::spawn(look(target.port(), looking));
         let mut watching = JoinSet::new();
         for (index, session) in (0_u32..).zip(&victims) {
-            let look = seen.clone();
-            watching.spawn(suffer(
-                target.clone(),
-                options.clone(),
-                *session,
-                index,
-                look,
-            ));
+            let (target, options, seen) = (target.clone(), options.clone(), seen.clone());
+            watching.spawn(suffer(target, options, *session, index, seen));
         }
-        with.push(measured(&deliveries, options, stop).await);
+        let (slow, peak) = peak_rss_while(target, measured(&deliveries, options, stop)).await;
+        with.push(slow);
+        growth.push((peak - before).max(0.0));
         while let Some(fate) = watching.join_next().await {
             match fate.context("a slow device died")? {
                 Ok(fate) => fates.push(fate),
                 Err(error) => report.violations.add(format!("a slow device: {error:#}")),
             }
         }
-        looking.abort();
-        growth.push(memory.growth().await);
     }
+    looking.abort();
     // Everybody who was cut comes back, before the traffic ends.
     for fate in &fates {
         resume(target, options, fate, &mut report.violations).await;
@@ -188,45 +185,18 @@ async fn measured(
     Phase { p50, p99 }
 }
 
-/// Watches the server's memory while slow devices are there.
-struct Memory {
-    base: f64,
-    watching: Option<tokio::task::JoinHandle<f64>>,
-    done: CancellationToken,
-}
-
-impl Memory {
-    fn watch(target: &Target) -> Self {
-        let done = CancellationToken::new();
-        let base = target.server_pid.map(|pid| process::sample(pid).rss_bytes);
-        let watching = target.server_pid.map(|pid| {
-            let done = done.clone();
-            tokio::spawn(async move {
-                let mut pace = interval(process::SAMPLE_EVERY);
-                let mut peak: f64 = 0.0;
-                loop {
-                    tokio::select! {
-                        () = done.cancelled() => return peak,
-                        _ = pace.tick() => peak = peak.max(process::sample(pid).rss_bytes),
-                    }
-                }
-            })
-        });
-        Self {
-            base: base.unwrap_or_default(),
-            watching,
-            done,
-        }
-    }
-
-    /// Bytes by which memory grew at its peak.
-    async fn growth(self) -> f64 {
-        self.done.cancel();
-        match self.watching {
-            Some(watching) => watching
-                .await
-                .map_or(0.0, |peak| (peak - self.base).max(0.0)),
-            None => 0.0,
+/// The most memory the server had while `work` was done, in bytes; 0 if it is not known.
+async fn peak_rss_while<T>(target: &Target, work: impl Future<Output = T>) -> (T, f64) {
+    let mut work = pin!(work);
+    let mut pace = interval(process::SAMPLE_EVERY);
+    let mut peak: f64 = 0.0;
+    loop {
+        tokio::select! {
+            done = &mut work => return (done, peak),
+            _ = pace.tick() => {
+                let rss = target.server_pid.map(|pid| process::sample(pid).rss_bytes);
+                peak = peak.max(rss.unwrap_or_default());
+            }
         }
     }
 }
@@ -380,6 +350,5 @@ fn fill(
     );
     let found = deliveries.violations.lock();
     let found = found.unwrap_or_else(std::sync::PoisonError::into_inner);
-    report.violations.count += found.count;
-    report.violations.told.extend(found.told.iter().cloned());
+    report.violations.merge(&found);
 }

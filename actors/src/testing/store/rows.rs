@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, NewMessage,
-    NewSession, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage, TenantLimits,
-    Transcript,
+    NewSession, PageSize, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage,
+    TenantLimits, Transcript,
 };
 
 /// How long a node's lease lasts after it was renewed.
@@ -100,13 +100,13 @@ impl Rows {
         tenant: TenantId,
         session: SessionId,
         after: Seq,
-        limit: u32,
+        size: PageSize,
     ) -> Transcript {
-        let limit = limit as usize;
         let mut messages = self.messages_of(tenant, session);
         messages.retain(|message| message.seq > after);
-        let more = messages.len() > limit;
-        messages.truncate(limit);
+        let fitting = fitting(messages.iter(), size);
+        let more = messages.len() > fitting;
+        messages.truncate(fitting);
         let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
         let to = messages.last().map_or(after, |last| last.seq);
         let ended = self.ended(session, from, to);
@@ -122,11 +122,11 @@ impl Rows {
         tenant: TenantId,
         session: SessionId,
         before: Option<Seq>,
-        limit: u32,
+        size: PageSize,
     ) -> Transcript {
         let mut messages = self.messages_of(tenant, session);
         messages.retain(|message| before.is_none_or(|before| message.seq < before));
-        let surplus = messages.len().saturating_sub(limit as usize);
+        let surplus = messages.len() - fitting(messages.iter().rev(), size);
         messages.drain(..surplus);
         self.page(session, messages, surplus > 0)
     }
@@ -331,4 +331,17 @@ fn answer(end: &FinishedReply, seq: Seq) -> StoredMessage {
         usage: end.usage,
         latency_ms: Some(end.latency_ms),
     }
+}
+
+/// How many of these messages, in their order, one page holds.
+fn fitting<'a>(messages: impl Iterator<Item = &'a StoredMessage>, size: PageSize) -> usize {
+    let mut bytes = 0;
+    messages
+        .take(size.messages as usize)
+        .take_while(|message| {
+            let fits = bytes < size.bytes as usize;
+            bytes += message.text.len();
+            fits
+        })
+        .count()
 }
