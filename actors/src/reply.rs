@@ -200,17 +200,12 @@ impl Work {
         } = &self.task;
         let store: &dyn MessageStore = &*self.ports.store;
         let window = permit.upstream().context_tokens();
-        let page = store
-            .list_before(
-                *tenant,
-                *session,
-                Some(to.next()),
-                prompt::page_size(window),
-            )
+        let messages = store
+            .list_prompt(*tenant, *session, *to, prompt::page_size(window))
             .await
             .map_err(|error| Stopped::Rejected(error.into()))?;
         let turns =
-            prompt::build(bot, &page.messages, window).ok_or(Stopped::Rejected(Rejection::new(
+            prompt::build(bot, &messages, window).ok_or(Stopped::Rejected(Rejection::new(
                 ErrorCode::TooLarge,
                 "the message is too long for this assistant",
             )))?;

@@ -66,6 +66,22 @@ pub async fn list_before(
     before: Option<Seq>,
     size: PageSize,
 ) -> Result<Transcript, StorageError> {
+    let (messages, more) = newest(scope, session, before, size).await?;
+    let seq = |message: Option<&StoredMessage>| message.map_or(Seq::ZERO, |message| message.seq);
+    let questions = seq(messages.first())..=seq(messages.last());
+    finish(scope, session, messages, more, questions).await
+}
+
+/// As [`list_before`] without the ends of replies, and whether there are more.
+///
+/// # Errors
+/// The database could not.
+pub(super) async fn newest(
+    scope: &TenantScope,
+    session: SessionId,
+    before: Option<Seq>,
+    size: PageSize,
+) -> Result<(Vec<StoredMessage>, bool), StorageError> {
     let before = before.map_or(i64::MAX, |seq| bigint(seq.0));
     let rows = scope
         .query(
@@ -80,10 +96,8 @@ pub async fn list_before(
         )
         .await?;
     let (rows, more) = fitting(&rows, size)?;
-    let messages = rows.iter().rev().map(read).collect::<Result<Vec<_>, _>>()?;
-    let seq = |message: Option<&StoredMessage>| message.map_or(Seq::ZERO, |message| message.seq);
-    let questions = seq(messages.first())..=seq(messages.last());
-    finish(scope, session, messages, more, questions).await
+    let messages = rows.iter().rev().map(read).collect::<Result<_, _>>()?;
+    Ok((messages, more))
 }
 
 /// The rows of the page, and whether there are more.

@@ -17,6 +17,8 @@ const SET_TENANT: &str = "SELECT set_config('app.tenant_id', $1, true)";
 /// A transaction. Dropped without [`commit`](Self::commit) it is rolled back.
 pub(crate) struct Transaction {
     client: Option<Object>,
+    /// BEGIN was sent.
+    begun: AtomicBool,
     /// Statements sent whose end nobody has seen: when their future is dropped, the connection is
     /// still busy with them.
     in_flight: AtomicUsize,
@@ -29,6 +31,7 @@ impl Transaction {
     pub(crate) async fn on(pool: &Pool) -> Result<Self, StorageError> {
         Ok(Self {
             client: Some(pool.get().await?),
+            begun: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
         })
@@ -53,6 +56,7 @@ impl Transaction {
 
     /// Starts it.
     pub(crate) async fn begin(&self) -> Result<(), StorageError> {
+        self.begun.store(true, Ordering::Relaxed);
         self.watch(self.client()?.batch_execute("BEGIN")).await
     }
 
@@ -81,15 +85,6 @@ impl Transaction {
         self.run(&statement, params).await
     }
 
-    /// The first row, if any.
-    pub(crate) async fn query_opt(
-        &self,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<Row>, StorageError> {
-        Ok(self.query(sql, params).await?.into_iter().next())
-    }
-
     /// Runs a statement and answers how many rows it changed.
     pub(crate) async fn execute(
         &self,
@@ -97,7 +92,16 @@ impl Transaction {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StorageError> {
         let statement = self.prepare(sql).await?;
-        self.watch(self.client()?.execute(&statement, params)).await
+        self.change(&statement, params).await
+    }
+
+    /// Runs a prepared statement and answers how many rows it changed. Sent when first polled.
+    async fn change(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StorageError> {
+        self.watch(self.client()?.execute(statement, params)).await
     }
 
     /// Commits.
@@ -105,14 +109,37 @@ impl Transaction {
     /// # Errors
     /// [`StorageError::Aborted`] if a statement of it failed: nothing is stored then. Any other error
     /// leaves it open whether the commit happened.
-    pub(crate) async fn commit(mut self) -> Result<(), StorageError> {
+    pub(crate) async fn commit(self) -> Result<(), StorageError> {
+        self.commit_behind(async |_: &Self| Ok(())).await
+    }
+
+    /// Runs the last statements and commits, in one round trip: COMMIT is sent behind what
+    /// `statements` sends when first polled, so they must be prepared.
+    ///
+    /// # Errors
+    /// What `statements` answers; else as [`commit`](Self::commit).
+    pub(crate) async fn commit_behind<T>(
+        mut self,
+        statements: impl AsyncFnOnce(&Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if self.failed.load(Ordering::Relaxed) || self.in_flight.load(Ordering::Relaxed) > 0 {
             return Err(StorageError::Aborted);
         }
-        self.watch(self.client()?.batch_execute("COMMIT")).await?;
-        // Finished: the connection goes back to the pool as it is.
-        drop(self.client.take());
-        Ok(())
+        let (done, committed) = future::join(
+            statements(&self),
+            self.watch(self.client()?.batch_execute("COMMIT")),
+        )
+        .await;
+        // Ended either way: PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK.
+        if committed.is_ok() {
+            drop(self.client.take());
+        }
+        let done = done?;
+        committed?;
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(StorageError::Aborted);
+        }
+        Ok(done)
     }
 }
 
@@ -125,7 +152,7 @@ impl Drop for Transaction {
             // Still busy, perhaps for ever: the next borrower must not wait for it. Closing the
             // connection ends the transaction.
             drop(Object::take(client));
-        } else {
+        } else if self.begun.load(Ordering::Relaxed) {
             // One poll sends it; whoever borrows the connection next speaks after it.
             let _sent = client.batch_execute("ROLLBACK").now_or_never();
         }
@@ -133,26 +160,47 @@ impl Drop for Transaction {
 }
 
 /// A transaction in which row-level security shows one tenant's rows and no other's.
+///
+/// It begins with its first statement, in one round trip: a read of one statement costs no more than
+/// that. Whoever only read drops it.
 pub struct TenantScope {
     tenant: TenantId,
     transaction: Transaction,
+    set_tenant: Statement,
 }
 
 impl TenantScope {
-    /// Opens the scope. BEGIN and the setting travel together: one round trip.
+    /// Opens the scope; nothing is sent yet.
     pub(super) async fn open(pool: &Pool, tenant: TenantId) -> Result<Self, StorageError> {
         let transaction = Transaction::on(pool).await?;
-        let setting = transaction.prepare(SET_TENANT).await?;
-        let value = tenant.to_string();
-        let params: [&(dyn ToSql + Sync); 1] = [&value];
-        let (begun, set) =
-            future::join(transaction.begin(), transaction.run(&setting, &params)).await;
-        begun?;
-        set?;
+        let set_tenant = transaction.prepare(SET_TENANT).await?;
         Ok(Self {
             tenant,
             transaction,
+            set_tenant,
         })
+    }
+
+    /// Sends BEGIN and the setting in front of the first statement, which must be prepared.
+    async fn within<T>(
+        &self,
+        statement: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        if self.transaction.begun.load(Ordering::Relaxed) {
+            return statement.await;
+        }
+        let tenant = self.tenant.to_string();
+        let params: [&(dyn ToSql + Sync); 1] = [&tenant];
+        // Polled in this order, so sent in this order.
+        let (begun, set, done) = future::join3(
+            self.transaction.begin(),
+            self.transaction.run(&self.set_tenant, &params),
+            statement,
+        )
+        .await;
+        begun?;
+        set?;
+        done
     }
 
     /// Whose rows it shows.
@@ -166,25 +214,28 @@ impl TenantScope {
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StorageError> {
-        self.transaction.query(sql, params).await
+        let statement = self.transaction.prepare(sql).await?;
+        self.within(self.transaction.run(&statement, params)).await
     }
 
-    /// As [`Transaction::query_opt`].
+    /// The first row, if any.
     pub(super) async fn query_opt(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, StorageError> {
-        self.transaction.query_opt(sql, params).await
+        Ok(self.query(sql, params).await?.into_iter().next())
     }
 
-    /// As [`Transaction::execute`].
+    /// Runs a statement and answers how many rows it changed.
     pub(super) async fn execute(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StorageError> {
-        self.transaction.execute(sql, params).await
+        let statement = self.transaction.prepare(sql).await?;
+        self.within(self.transaction.change(&statement, params))
+            .await
     }
 
     /// Makes its changes durable.

@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
-    SessionRecord, StoreError, TenantLimits, Transcript,
+    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
@@ -177,9 +177,7 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Option<SessionRecord>, StoreError>> {
         self.answer("sessions.load", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let record = sessions::load(&scope, session).await?;
-            scope.commit().await?;
-            Ok(record)
+            sessions::load(&scope, session).await
         })
     }
 
@@ -192,9 +190,7 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_after", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let transcript = messages::list_after(&scope, session, after, size).await?;
-            scope.commit().await?;
-            Ok(transcript)
+            messages::list_after(&scope, session, after, size).await
         })
     }
 
@@ -207,9 +203,22 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_before", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let transcript = messages::list_before(&scope, session, before, size).await?;
-            scope.commit().await?;
-            Ok(transcript)
+            messages::list_before(&scope, session, before, size).await
+        })
+    }
+
+    fn list_prompt(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        to: Seq,
+        size: PageSize,
+    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+        self.answer("messages.list_prompt", async move {
+            let scope = TenantScope::open(&self.app, tenant).await?;
+            let before = Some(to.next());
+            let (messages, _more) = messages::newest(&scope, session, before, size).await?;
+            Ok(messages)
         })
     }
 
@@ -221,7 +230,6 @@ impl MessageStore for PostgresMessageStore {
         self.answer("bots.find", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
             let found = bots::find(&scope, bot).await?;
-            scope.commit().await?;
             Ok(found.map(|bot| BotConfig {
                 bot: bot.id,
                 name: bot.name,
@@ -240,9 +248,7 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Option<TenantLimits>, StoreError>> {
         self.answer("tenants.find_limits", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let limits = tenants::find_limits(&scope).await?;
-            scope.commit().await?;
-            Ok(limits)
+            tenants::find_limits(&scope).await
         })
     }
 

@@ -60,7 +60,7 @@ pub trait MessageStore: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
 
     /// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page
-    /// holds.
+    /// holds, and the replies to them that failed or were cancelled.
     fn list_before(
         &self,
         tenant: TenantId,
@@ -68,6 +68,16 @@ pub trait MessageStore: Send + Sync + 'static {
         before: Option<Seq>,
         size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
+
+    /// The messages with `seq <= to` that a prompt is built from, oldest first: as
+    /// [`list_before`](Self::list_before), and nothing but them.
+    fn list_prompt(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        to: Seq,
+        size: PageSize,
+    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>>;
 
     /// A bot's configuration; `None` if the tenant has no such bot.
     fn find_bot(

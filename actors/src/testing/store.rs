@@ -305,6 +305,23 @@ impl MessageStore for MemoryStore {
         .boxed()
     }
 
+    fn list_prompt(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        to: Seq,
+        size: PageSize,
+    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+        async move {
+            self.reach_list().await?;
+            let page = self
+                .rows()
+                .list_before(tenant, session, Some(to.next()), size);
+            Ok(page.messages)
+        }
+        .boxed()
+    }
+
     fn find_bot(
         &self,
         tenant: TenantId,

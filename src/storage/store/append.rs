@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::plan::{self, Known, KnownReply, Outcome, Plan, Snapshot, Stored};
-use super::write::write;
+use super::write::write_and_commit;
 use crate::storage::StorageError;
 use crate::storage::error::Fields;
 use crate::storage::scope::Transaction;
@@ -57,8 +57,7 @@ pub(super) async fn append(
     let transaction = Transaction::on(pool).await?;
     let snapshot = read(&transaction, &batch).await?;
     let plan = plan::plan(batch, snapshot);
-    let at = write(&transaction, &plan).await?;
-    transaction.commit().await?;
+    let at = write_and_commit(transaction, &plan).await?;
     answers(plan, at)
 }
 

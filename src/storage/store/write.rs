@@ -5,6 +5,7 @@ use futures_util::future;
 use hubbub_actors::ports::ReplyEnd;
 use hubbub_protocol::Timestamp;
 use serde_json::Value;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -39,9 +40,9 @@ const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, 
       WHERE p.tenant_id = t.tenant_id AND p.id = t.id OFFSET 0) AS p \
     WHERE r.ctid = p.at AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
 
-/// Writes the plan; answers the messages' time.
-pub(super) async fn write(
-    transaction: &Transaction,
+/// Writes the plan and commits, in one round trip; answers the messages' time.
+pub(super) async fn write_and_commit(
+    transaction: Transaction,
     plan: &Plan,
 ) -> Result<Option<Timestamp>, StorageError> {
     let asked: Vec<&MessageRow> = plan
@@ -49,31 +50,38 @@ pub(super) async fn write(
         .iter()
         .filter(|row| row.asks.is_some())
         .collect();
-    let (at, asked, ended) = future::join3(
-        insert_messages(transaction, &plan.messages),
-        insert_replies(transaction, &asked),
-        end_replies(transaction, &plan.ends),
-    )
-    .await;
-    // Once one statement failed the others do too, and only say that one did.
-    let cause = |error: &StorageError| !error.is_consequence();
-    if at.as_ref().is_err_and(cause) {
-        at
-    } else if asked.as_ref().is_err_and(cause) {
-        asked.and(at)
-    } else {
-        ended.and(asked).and(at)
-    }
+    let messages = transaction.prepare(INSERT_MESSAGES).await?;
+    let replies = transaction.prepare(INSERT_REPLIES).await?;
+    let ends = transaction.prepare(END_REPLIES).await?;
+    transaction
+        .commit_behind(async |transaction| {
+            let (at, asked, ended) = future::join3(
+                insert_messages(transaction, &messages, &plan.messages),
+                insert_replies(transaction, &replies, &asked),
+                end_replies(transaction, &ends, &plan.ends),
+            )
+            .await;
+            // Once one statement failed the others do too, and only say that one did.
+            let cause = |error: &StorageError| !error.is_consequence();
+            if at.as_ref().is_err_and(cause) {
+                at
+            } else if asked.as_ref().is_err_and(cause) {
+                asked.and(at)
+            } else {
+                ended.and(asked).and(at)
+            }
+        })
+        .await
 }
 
 async fn insert_messages(
     transaction: &Transaction,
+    statement: &Statement,
     rows: &[MessageRow],
 ) -> Result<Option<Timestamp>, StorageError> {
     if rows.is_empty() {
         return Ok(None);
     }
-    let statement = transaction.prepare(INSERT_MESSAGES).await?;
     let tenants: Vec<Uuid> = rows.iter().map(|row| row.key.0.0).collect();
     let sessions: Vec<Uuid> = rows.iter().map(|row| row.key.1.0).collect();
     let seqs: Vec<i64> = rows.iter().map(|row| bigint(row.seq)).collect();
@@ -101,7 +109,7 @@ async fn insert_messages(
         &tenants, &sessions, &seqs, &ids, &roles, &authors, &texts, &digests, &metadata, &replies,
         &models, &inputs, &outputs, &latencies,
     ];
-    let inserted = transaction.run(&statement, &params).await?;
+    let inserted = transaction.run(statement, &params).await?;
     check("messages insert", inserted.len(), rows.len())?;
     let Some(first) = inserted.first() else {
         return Ok(None);
@@ -116,12 +124,12 @@ async fn insert_messages(
 
 async fn insert_replies(
     transaction: &Transaction,
+    statement: &Statement,
     rows: &[&MessageRow],
 ) -> Result<(), StorageError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = transaction.prepare(INSERT_REPLIES).await?;
     let mut columns = (
         Vec::new(),
         Vec::new(),
@@ -144,15 +152,18 @@ async fn insert_replies(
     let params: [&(dyn ToSql + Sync); 6] = [
         &columns.0, &columns.1, &columns.2, &columns.3, &columns.4, &columns.5,
     ];
-    let inserted = transaction.run(&statement, &params).await?;
+    let inserted = transaction.run(statement, &params).await?;
     check("replies insert", inserted.len(), rows.len())
 }
 
-async fn end_replies(transaction: &Transaction, rows: &[EndRow]) -> Result<(), StorageError> {
+async fn end_replies(
+    transaction: &Transaction,
+    statement: &Statement,
+    rows: &[EndRow],
+) -> Result<(), StorageError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = transaction.prepare(END_REPLIES).await?;
     let tenants: Vec<Uuid> = rows.iter().map(|row| row.end.tenant.0).collect();
     let ids: Vec<Uuid> = rows.iter().map(|row| row.end.reply.0).collect();
     let nodes: Vec<Uuid> = rows.iter().map(|row| row.end.node.0).collect();
@@ -192,7 +203,7 @@ async fn end_replies(transaction: &Transaction, rows: &[EndRow]) -> Result<(), S
         &tenants, &ids, &nodes, &fences, &states, &texts, &models, &inputs, &outputs, &codes,
         &reasons, &firsts, &latencies,
     ];
-    let ended = transaction.run(&statement, &params).await?;
+    let ended = transaction.run(statement, &params).await?;
     check("replies end", ended.len(), rows.len())
 }
 
