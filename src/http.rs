@@ -16,6 +16,7 @@ pub mod tickets;
 
 use std::sync::Arc;
 
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig, get, patch, post};
 use hubbub_actors::Hub;
 use hubbub_protocol::BotId;
@@ -49,30 +50,34 @@ pub struct AppState {
 /// Largest JSON body, in bytes: a message of the longest text in the widest encoding, and its metadata.
 const BODY_BYTES: usize = 256 * 1024;
 
-/// Every route.
+/// Every route. Those of `/v1` in the inner scope begin with who is asking: nothing else of a request is
+/// looked at before that is known. The two before it prove it in ways of their own.
 pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
+        let authenticated = web::scope("")
+            .wrap(from_fn(auth::authenticate_first))
+            .route("/tickets", post().to(tickets::issue))
+            .route("/bots", post().to(bots::create))
+            .route("/bots", get().to(bots::list))
+            .route("/bots/{bot}", get().to(bots::show))
+            .route("/bots/{bot}", patch().to(bots::change))
+            .route("/sessions", post().to(sessions::open))
+            .route("/sessions", get().to(sessions::list))
+            .route("/sessions/{session}", get().to(sessions::show))
+            .route("/sessions/{session}/messages", get().to(messages::page))
+            .route("/sessions/{session}/messages", post().to(messages::post))
+            .default_service(web::to(problem::no_such_route));
+        let v1 = web::scope("/v1")
+            .route("/connect", get().to(connect::connect))
+            .route("/widget/{bot}/tickets", post().to(tickets::issue_to_widget))
+            .service(authenticated);
         app.app_data(web::Data::from(state))
             .app_data(web::JsonConfig::default().limit(BODY_BYTES))
             .route("/livez", get().to(health::live))
             .route("/readyz", get().to(health::ready))
             .route("/metrics", get().to(health::metrics))
             .route("/version", get().to(health::version))
-            .route("/v1/connect", get().to(connect::connect))
-            .route("/v1/tickets", post().to(tickets::issue))
-            .route(
-                "/v1/widget/{bot}/tickets",
-                post().to(tickets::issue_to_widget),
-            )
-            .route("/v1/bots", post().to(bots::create))
-            .route("/v1/bots", get().to(bots::list))
-            .route("/v1/bots/{bot}", get().to(bots::show))
-            .route("/v1/bots/{bot}", patch().to(bots::change))
-            .route("/v1/sessions", post().to(sessions::open))
-            .route("/v1/sessions", get().to(sessions::list))
-            .route("/v1/sessions/{session}", get().to(sessions::show))
-            .route("/v1/sessions/{session}/messages", get().to(messages::page))
-            .route("/v1/sessions/{session}/messages", post().to(messages::post))
+            .service(v1)
             .route("/", get().to(assets::demo))
             .route("/demo/demo.css", get().to(assets::demo_css))
             .route("/widget.js", get().to(assets::loader))

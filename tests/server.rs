@@ -24,6 +24,8 @@ mod server;
 
 #[path = "server/auth.rs"]
 mod auth;
+#[path = "server/auth_first.rs"]
+mod auth_first;
 #[path = "server/chat.rs"]
 mod chat;
 #[path = "server/commands.rs"]

@@ -1,11 +1,17 @@
 //! Who is asking: `Authorization: Bearer` with an API key (`hbk_…`) or a visitor's token (`hbv_…`).
+//!
+//! A handler's extractors run side by side, so who is asking is found out before any of them does: by
+//! [`authenticate_first`], which leaves the caller with the request for them to pick up.
 
+use std::future::{Ready, ready};
 use std::ops::Deref;
 
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, dev, web};
-use futures_util::future::LocalBoxFuture;
-use hubbub_actors::Caller;
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use hubbub_actors::{Caller, Rejection};
 use hubbub_protocol::{ErrorCode, Principal, PrincipalKind};
 
 use super::AppState;
@@ -35,32 +41,55 @@ impl Deref for Keyed {
     }
 }
 
+/// Middleware: who is asking, before anything else of the request is read.
+///
+/// # Errors
+/// None of its own: a refusal is a response.
+pub async fn authenticate_first(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    match caller(&request).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        Err(refused) => Ok(request.error_response(refused)),
+    }
+}
+
+async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
+    let token = bearer(request.request()).ok_or(UNAUTHENTICATED)?;
+    let state = request
+        .app_data::<web::Data<AppState>>()
+        .ok_or(Rejection::internal())?;
+    authenticate(&state.storage, &token).await
+}
+
 impl FromRequest for Authenticated {
     type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    type Future = Ready<Result<Self, ApiError>>;
 
-    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let (token, state) = (bearer(request), state(request));
-        Box::pin(async move {
-            let token = token.ok_or(UNAUTHENTICATED)?;
-            authenticate(&state?.storage, &token).await.map(Self)
-        })
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        // None: the route is not in the scope that authenticates, and so nobody may use it.
+        let caller = request.extensions().get::<Caller>().cloned();
+        ready(caller.map(Self).ok_or(Rejection::internal().into()))
     }
 }
 
 impl FromRequest for Keyed {
     type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+    type Future = Ready<Result<Self, ApiError>>;
 
-    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let caller = Authenticated::from_request(request, payload);
-        Box::pin(async move {
-            let Authenticated(caller) = caller.await?;
-            match caller.principal.kind {
-                PrincipalKind::ApiKey => Ok(Self(caller)),
-                _ => Err(ApiError::new(ErrorCode::Forbidden, "this needs an API key")),
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Authenticated::from_request(request, payload).into_inner();
+        ready(caller.and_then(|Authenticated(caller)| {
+            if caller.principal.kind == PrincipalKind::ApiKey {
+                Ok(Self(caller))
+            } else {
+                Err(ApiError::new(ErrorCode::Forbidden, "this needs an API key"))
             }
-        })
+        }))
     }
 }
 
@@ -122,11 +151,4 @@ async fn by_key(storage: &Storage, key: &ApiKey) -> Result<Caller, ApiError> {
             name: stored.name,
         },
     })
-}
-
-fn state(request: &HttpRequest) -> Result<web::Data<AppState>, ApiError> {
-    request
-        .app_data::<web::Data<AppState>>()
-        .cloned()
-        .ok_or(ApiError::from(hubbub_actors::Rejection::internal()))
 }

@@ -70,20 +70,25 @@ fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError>
     Err(rejection.into())
 }
 
-/// By exactly one of: a bearer token, or a ticket as the second offered subprotocol.
+/// By exactly one of: a bearer token, or a ticket as the second offered subprotocol. A token is looked at
+/// first, as on every route; a ticket cannot be, because it is offered with what may be wrong.
 async fn authenticate(request: &HttpRequest, state: &AppState) -> Result<Caller, ApiError> {
+    let caller = match auth::bearer(request) {
+        Some(token) => Some(auth::authenticate(&state.storage, &token).await?),
+        None => None,
+    };
     let offered = offered_protocols(request)?;
     let ticket = offered
         .iter()
         .find_map(|name| name.strip_prefix(TICKET_SUBPROTOCOL_PREFIX));
-    match (auth::bearer(request), ticket) {
+    match (caller, ticket) {
         (Some(_), Some(_)) => Err(ApiError::invalid(
             "send a bearer token or a ticket, not both",
         )),
-        (Some(token), None) => {
+        (Some(caller), None) => {
             // A browser cannot send this header; a page that could would be using a stolen key.
             origin::check(request, state, &[])?;
-            auth::authenticate(&state.storage, &token).await
+            Ok(caller)
         }
         (None, Some(ticket)) => by_ticket(request, state, ticket).await,
         (None, None) => Err(ApiError::new(
