@@ -52,5 +52,7 @@ mod slow;
 mod stream;
 #[path = "server/tenants.rs"]
 mod tenants;
+#[path = "server/tickets.rs"]
+mod tickets;
 #[path = "server/upstreams.rs"]
 mod upstreams;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubbub_protocol::{BotId, NodeId, SessionId, TenantId};
+use hubbub_protocol::{BotId, ErrorCode, NodeId, SessionId, TenantId};
 use tokio::time::Instant;
 
 use crate::busy::Busy;
@@ -12,7 +12,7 @@ use crate::lease::LeaseKeeper;
 use crate::pool::{PoolConfig, PoolHandle};
 use crate::ports::{MessageStore, NewSession};
 use crate::rejection::Rejection;
-use crate::session::{SessionConfig, SessionHandle, SessionPorts};
+use crate::session::{Caller, SessionConfig, SessionHandle, SessionPorts};
 use crate::sessions::Sessions;
 use crate::supervision::{Fatal, Permanent};
 use crate::tenant::{DefaultLimits, TenantHandle, Tenants};
@@ -88,8 +88,24 @@ impl Hub {
         self.0.ports.tenants.open(tenant).await
     }
 
-    /// Creates a session.
-    pub async fn open_session(&self, new: NewSession) -> Result<SessionId, Rejection> {
+    /// Creates a session of a bot, the caller's own.
+    ///
+    /// # Errors
+    /// `forbidden` if the caller came for another bot, `not_found` if the tenant has no such bot,
+    /// `unavailable`.
+    pub async fn open_session(&self, caller: &Caller, bot: BotId) -> Result<SessionId, Rejection> {
+        if caller.bot.is_some_and(|only| only != bot) {
+            return Err(Rejection::new(
+                ErrorCode::Forbidden,
+                "this ticket is for another assistant",
+            ));
+        }
+        let new = NewSession {
+            tenant: caller.tenant,
+            session: SessionId::generate(),
+            bot,
+            visitor: caller.visitor,
+        };
         self.0.sessions.open(new).await
     }
 

@@ -151,7 +151,8 @@ impl Session {
         let tenant = self.tenant;
         let live = self.live()?;
         let is_own = caller.visitor.is_none() || caller.visitor == live.record.visitor;
-        if caller.tenant == tenant && is_own {
+        let is_for_bot = caller.bot.is_none_or(|bot| bot == live.record.bot);
+        if caller.tenant == tenant && is_own && is_for_bot {
             Ok(live)
         } else {
             Err(Rejection::no_session())

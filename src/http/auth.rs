@@ -126,6 +126,7 @@ pub async fn authenticate(storage: &Storage, token: &str) -> Result<Caller, ApiE
     Ok(Caller {
         tenant: token.tenant,
         visitor: Some(visitor.id),
+        bot: None,
         principal: Principal {
             kind: PrincipalKind::Visitor,
             id: visitor.id.to_string(),
@@ -145,6 +146,7 @@ async fn by_key(storage: &Storage, key: &ApiKey) -> Result<Caller, ApiError> {
     Ok(Caller {
         tenant: stored.tenant,
         visitor: None,
+        bot: None,
         principal: Principal {
             kind: PrincipalKind::ApiKey,
             id: key.id.clone(),

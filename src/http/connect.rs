@@ -117,6 +117,7 @@ async fn by_ticket(
     Ok(Caller {
         tenant,
         visitor: ticket.visitor,
+        bot: ticket.bot,
         principal: ticket.principal,
     })
 }

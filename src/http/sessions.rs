@@ -1,7 +1,6 @@
 //! Sessions: open, list, show.
 
 use actix_web::{HttpResponse, web};
-use hubbub_actors::ports::NewSession;
 use hubbub_protocol::http::Page;
 use hubbub_protocol::{BotId, PrincipalKind, SessionId, VisitorId};
 use serde::Deserialize;
@@ -33,24 +32,14 @@ pub struct ListQuery {
 /// Opens a session.
 ///
 /// # Errors
-/// `unauthorized`, `not_found` (the bot), `invalid`.
+/// `unauthorized`, `forbidden`, `not_found` (the bot), `invalid`.
 pub async fn open(
     caller: Authenticated,
     body: web::Json<OpenSession>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    let session = SessionId::generate();
-    let (tenant, visitor) = (caller.tenant, caller.visitor);
-    state
-        .hub
-        .open_session(NewSession {
-            tenant,
-            session,
-            bot: body.bot,
-            visitor,
-        })
-        .await?;
-    let scope = state.storage.scope(tenant).await?;
+    let session = state.hub.open_session(&caller, body.bot).await?;
+    let scope = state.storage.scope(caller.tenant).await?;
     let opened = sessions::find(&scope, session)
         .await?
         .ok_or(ApiError::not_found())?;

@@ -19,7 +19,7 @@ use hubbub_actors::{
 };
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Left, Welcome};
 use hubbub_protocol::{
-    CloseCode, ConnectionId, ErrorCode, Seq, ServerFrame, SessionId, client, limits,
+    BotId, CloseCode, ConnectionId, ErrorCode, Seq, ServerFrame, SessionId, client, limits,
 };
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -98,16 +98,11 @@ impl Connection {
     }
 
     fn join(&mut self, join: client::Join, ctx: &mut ws::WebsocketContext<Self>) {
-        let is_new = join.session.is_none();
-        let session = join.session.unwrap_or_else(SessionId::generate);
-        if self.joined.len() >= self.config.max_sessions && !self.joined.contains_key(&session) {
+        let named = join.session;
+        let is_joined = named.is_some_and(|session| self.joined.contains_key(&session));
+        if self.joined.len() >= self.config.max_sessions && !is_joined {
             let full = Rejection::new(ErrorCode::Forbidden, "too many sessions on this connection");
-            return self.refuse(
-                join.reference,
-                Some(session).filter(|_| !is_new),
-                &full,
-                ctx,
-            );
+            return self.refuse(join.reference, named, &full, ctx);
         }
         let request = JoinRequest {
             device: self.id,
@@ -116,19 +111,22 @@ impl Connection {
             epoch: join.epoch,
             limit: join.limit.unwrap_or(limits::JOIN_MESSAGES_DEFAULT),
         };
-        let Some(bot) = join.bot.filter(|_| is_new) else {
-            return self.enter(session, request, is_new, ctx);
-        };
-        let (hub, tenant, visitor) = (self.hub.clone(), self.caller.tenant, self.caller.visitor);
-        let new = hubbub_actors::ports::NewSession {
-            tenant,
-            session,
-            bot,
-            visitor,
-        };
-        let opening = async move { hub.open_session(new).await };
+        match (named, join.bot) {
+            (Some(session), _) => self.enter(session, request, false, ctx),
+            (None, Some(bot)) => self.open(bot, request, ctx),
+            (None, None) => {
+                let neither = Rejection::new(ErrorCode::Invalid, "join needs a session or a bot");
+                self.refuse(request.reference, None, &neither, ctx);
+            }
+        }
+    }
+
+    /// Opens a session of a bot, and joins it.
+    fn open(&mut self, bot: BotId, request: JoinRequest, ctx: &mut ws::WebsocketContext<Self>) {
+        let (hub, caller) = (self.hub.clone(), self.caller.clone());
+        let opening = async move { hub.open_session(&caller, bot).await };
         self.ask(opening, ctx, move |opened, connection, ctx| match opened {
-            Ok(_) => connection.enter(session, request, is_new, ctx),
+            Ok(session) => connection.enter(session, request, true, ctx),
             Err(rejection) => connection.refuse(request.reference, None, &rejection, ctx),
         });
     }

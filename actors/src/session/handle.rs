@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{ConnectionId, Principal, Seq, SessionId, TenantId, VisitorId};
+use hubbub_protocol::{BotId, ConnectionId, Principal, Seq, SessionId, TenantId, VisitorId};
 use tokio::sync::oneshot;
 
 use super::Session;
@@ -23,6 +23,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Set for visitors and users, who may only see their own sessions.
     pub visitor: Option<VisitorId>,
+    /// Set for whoever came with a ticket of a bot's widget: sessions of other bots are not for them.
+    pub bot: Option<BotId>,
     /// As others see them.
     pub principal: Principal,
 }

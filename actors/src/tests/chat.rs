@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hubbub_protocol::{
-    ClientMessageId, ErrorCode, ReplyState, Role, Seq, ServerFrame, SessionId, VisitorId,
+    BotId, ClientMessageId, ErrorCode, ReplyState, Role, Seq, ServerFrame, SessionId, VisitorId,
 };
 
 use super::node::{Node, caller, join_request, post, run};
 use super::view::End;
-use crate::ports::{NewSession, TenantLimits, TurnRole};
+use crate::ports::{TenantLimits, TurnRole};
 use crate::testing::{Step, channel_outlet};
 use crate::{Caller, Rejection};
 
@@ -218,14 +218,28 @@ fn a_deleted_bot_refuses_messages_and_new_sessions() {
         node.hub.bot_changed(node.tenant, node.bot).await;
         let refused = node.post(session, "still there?").await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::NotFound);
-        let new = NewSession {
-            tenant: node.tenant,
-            session: SessionId::generate(),
-            bot: node.bot,
-            visitor: None,
-        };
-        assert_eq!(node.hub.open_session(new).await, Err(Rejection::no_bot()));
+        let opened = node.hub.open_session(&node.caller(), node.bot).await;
+        assert_eq!(opened, Err(Rejection::no_bot()));
         assert_eq!(node.store.messages(session).len(), 2);
+    });
+}
+
+#[test]
+fn who_came_for_one_bot_opens_no_session_of_another() {
+    run(async || {
+        let node = Node::start();
+        let ann = Caller {
+            visitor: Some(VisitorId::generate()),
+            bot: Some(node.bot),
+            ..node.caller()
+        };
+        let other = node.store.add_bot(node.tenant);
+        let refused = node.hub.open_session(&ann, other).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Forbidden);
+        // Whether there is such a bot at all is not told either.
+        let refused = node.hub.open_session(&ann, BotId::generate()).await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden);
+        assert!(node.hub.open_session(&ann, node.bot).await.is_ok());
     });
 }
 
@@ -260,11 +274,17 @@ fn a_session_of_another_tenant_or_visitor_or_of_nobody_does_not_exist() {
             visitor: Some(VisitorId::generate()),
             ..node.caller()
         };
+        // Ann herself, on the page of another bot.
+        let elsewhere = Caller {
+            visitor: Some(ann),
+            bot: Some(node.store.add_bot(node.tenant)),
+            ..node.caller()
+        };
         for is_live in [false, true] {
             if is_live {
                 node.note(session, "hello").await;
             }
-            for who in [&stranger, &other_visitor] {
+            for who in [&stranger, &other_visitor, &elsewhere] {
                 let refused = ask_all(&node, who, session).await;
                 assert!(
                     refused.iter().all(|r| *r == Rejection::no_session()),
@@ -276,6 +296,7 @@ fn a_session_of_another_tenant_or_visitor_or_of_nobody_does_not_exist() {
         assert!(refused.iter().all(|r| *r == Rejection::no_session()));
         let owner = Caller {
             visitor: Some(ann),
+            bot: Some(node.bot),
             ..node.caller()
         };
         let (outlet, mut log) = channel_outlet(8);

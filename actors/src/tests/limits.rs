@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::{ClientMessageId, ErrorCode, SessionId};
+use hubbub_protocol::{ClientMessageId, ErrorCode};
 
 use super::node::{Node, caller, join_request, pass, post, run};
 use crate::Rejection;
-use crate::ports::{NewSession, TenantLimits};
+use crate::ports::TenantLimits;
 use crate::testing::Step;
 
 #[track_caller]
@@ -44,16 +44,11 @@ fn a_tenant_holds_only_so_many_live_sessions_and_does_not_starve_others() {
             ErrorCode::RateLimited,
         );
         let other = node.store.add_tenant(TenantLimits::default());
-        let new = NewSession {
-            tenant: other,
-            session: SessionId::generate(),
-            bot: node.store.add_bot(other),
-            visitor: None,
-        };
-        let session = node.hub.open_session(new).await.unwrap();
+        let (bob, bot) = (caller(other, "bob"), node.store.add_bot(other));
+        let session = node.hub.open_session(&bob, bot).await.unwrap();
         let handle = node.hub.session(other, session).unwrap();
         let message = post(ClientMessageId::generate(), "hi");
-        let posted = handle.post_message(caller(other, "bob"), message).await;
+        let posted = handle.post_message(bob, message).await;
         assert!(posted.is_ok(), "another tenant is not concerned");
         second.handle.leave(second.id);
         drop(second);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::recorder::Counters;
 use super::view::View;
-use crate::ports::{NewSession, TenantLimits, Upstream};
+use crate::ports::{TenantLimits, Upstream};
 use crate::testing::{DeviceLog, MemoryStore, ScriptedUpstream, channel_outlet};
 use crate::{
     Caller, DefaultLimits, Hub, HubConfig, JoinRequest, PoolConfig, Post, Posted, Rejection,
@@ -110,13 +110,11 @@ impl Node {
     }
 
     pub(super) async fn open_for(&self, visitor: Option<VisitorId>) -> SessionId {
-        let new = NewSession {
-            tenant: self.tenant,
-            session: SessionId::generate(),
-            bot: self.bot,
+        let caller = Caller {
             visitor,
+            ..self.caller()
         };
-        self.hub.open_session(new).await.unwrap()
+        self.hub.open_session(&caller, self.bot).await.unwrap()
     }
 
     pub(super) fn handle(&self, session: SessionId) -> SessionHandle {
@@ -195,6 +193,7 @@ pub(super) fn caller(tenant: TenantId, name: &str) -> Caller {
     Caller {
         tenant,
         visitor: None,
+        bot: None,
         principal: Principal {
             kind: PrincipalKind::ApiKey,
             id: name.to_owned(),
