@@ -4,6 +4,8 @@
 //   <script src="https://host/widget.js" data-bot="<uuid>" async></script>
 //   data-open: open at once · data-theme: auto, light, dark · data-label: the button's words
 
+import type { FromHost, ToHost } from "./embedding.ts";
+
 const script = document.currentScript as HTMLScriptElement | null;
 
 const STYLE = `
@@ -72,8 +74,10 @@ function start(source: HTMLScriptElement): void {
     button.className = unread ? "new" : "";
     if (frame) frame.hidden = !isOpen;
   };
-  const tell = () =>
-    frame?.contentWindow?.postMessage({ hubbub: isOpen ? "opened" : "closed", theme }, server);
+  const tell = () => {
+    const message: FromHost = { hubbub: isOpen ? "opened" : "closed", theme };
+    frame?.contentWindow?.postMessage(message, server);
+  };
   const toggle = (open: boolean, focus: boolean) => {
     isOpen = open;
     if (open) unread = false;
@@ -102,7 +106,7 @@ function start(source: HTMLScriptElement): void {
   });
   window.addEventListener("message", (event) => {
     if (!frame || event.source !== frame.contentWindow || event.origin !== server) return;
-    const said = event.data?.hubbub;
+    const said = (event.data as ToHost | null)?.hubbub;
     if (said === "ready") tell();
     else if (said === "close" && isOpen) toggle(false, true);
     else if (said === "unread" && !isOpen) {

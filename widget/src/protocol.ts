@@ -25,6 +25,14 @@ export type ErrorCode =
   | "unavailable"
   | "internal";
 
+/** Refusals that go away by themselves. */
+export const PASSING: ReadonlySet<ErrorCode> = new Set([
+  "rate_limited",
+  "overloaded",
+  "unavailable",
+  "internal",
+]);
+
 export interface ErrorBody {
   code: ErrorCode;
   message: string;

@@ -2,17 +2,8 @@
 // loses none of them; the client's own id makes sending one again harmless.
 
 import type { ErrorBody } from "../protocol.ts";
+import type { Outgoing } from "../stored.ts";
 import type { Environment } from "./environment.ts";
-
-export interface Outgoing {
-  id: string;
-  text: string;
-  /** Unix milliseconds when it was written. */
-  at: number;
-  /** `waiting`: not sent on this connection; `sent`: no answer yet; `acked`: stored, not yet shown. */
-  state: "waiting" | "sent" | "acked" | "failed";
-  error?: ErrorBody;
-}
 
 /** More unsent messages than anybody writes; a guard against a script gone wild. */
 const MOST = 50;

@@ -1,7 +1,7 @@
 // What the others may see of this person: typing and read. Throttled; losing one of these frames
 // costs nothing.
 
-import type { ClientFrame } from "../protocol.ts";
+import type { Connection } from "./connection.ts";
 import type { Environment } from "./environment.ts";
 
 /** `typing` is repeated at most this often while the person types. */
@@ -11,14 +11,14 @@ const IDLE_MS = 5_000;
 
 export class Presence {
   #environment: Environment;
-  #send: (frame: ClientFrame) => boolean;
+  #connection: Connection;
   #toldAt = Number.NEGATIVE_INFINITY;
   #cancelIdle: (() => void) | null = null;
   #readSeq = 0;
 
-  constructor(environment: Environment, send: (frame: ClientFrame) => boolean) {
+  constructor(environment: Environment, connection: Connection) {
     this.#environment = environment;
-    this.#send = send;
+    this.#connection = connection;
   }
 
   type(session: string | null): void {
@@ -28,7 +28,7 @@ export class Presence {
     const now = this.#environment.now();
     if (now - this.#toldAt < REPEAT_MS) return;
     this.#toldAt = now;
-    this.#send({ type: "typing", session, on: true });
+    this.#connection.send({ type: "typing", session, on: true });
   }
 
   stopTyping(session: string | null): void {
@@ -36,12 +36,12 @@ export class Presence {
     this.#cancelIdle();
     this.#cancelIdle = null;
     this.#toldAt = Number.NEGATIVE_INFINITY;
-    this.#send({ type: "typing", session, on: false });
+    this.#connection.send({ type: "typing", session, on: false });
   }
 
   read(session: string, seq: number): void {
     if (seq <= this.#readSeq) return;
-    if (this.#send({ type: "read", session, seq })) this.#readSeq = seq;
+    if (this.#connection.send({ type: "read", session, seq })) this.#readSeq = seq;
   }
 
   /** The connection or the session is another: what was told is forgotten. */

@@ -1,13 +1,22 @@
 // The frame: header, state of the connection, conversation, composer.
 
-import { Component } from "preact";
+import { Component, h } from "preact";
+import {
+  canStartNew,
+  discard,
+  retry,
+  sendText,
+  startNew,
+  startOver,
+  tellRead,
+} from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
 import type { Actions } from "./bubble.tsx";
 import { Composer } from "./composer.tsx";
 import type { Host } from "./host.ts";
 import { CloseIcon, NewIcon } from "./icons.tsx";
 import { Thread } from "./thread.tsx";
-import { REFUSALS, WORDS } from "./words.ts";
+import * as WORDS from "./words.ts";
 
 interface Props {
   chat: Chat;
@@ -27,7 +36,7 @@ interface State {
 
 export class App extends Component<Props, State> {
   override state: State = {
-    snapshot: this.props.chat.snapshot(),
+    snapshot: this.props.chat.snapshot,
     sent: 0,
     bottom: true,
     // A page of its own is there to write in; an embedded frame waits for its opening.
@@ -40,7 +49,7 @@ export class App extends Component<Props, State> {
 
   override componentDidMount(): void {
     const { chat } = this.props;
-    this.#unsubscribe = chat.subscribe(() => this.setState({ snapshot: chat.snapshot() }));
+    this.#unsubscribe = chat.subscribe(() => this.setState({ snapshot: chat.snapshot }));
     document.addEventListener("keydown", this.#onKeyDown);
   }
 
@@ -54,7 +63,7 @@ export class App extends Component<Props, State> {
     if (this.#at?.isConnected === false) this.#fresh();
     const { chat, host } = this.props;
     const { bottom, snapshot } = this.state;
-    if (bottom && host.open && document.visibilityState === "visible") chat.read();
+    if (bottom && host.open && document.visibilityState === "visible") tellRead(chat);
     const newest = snapshot.log.head;
     if (this.#head !== null && newest > this.#head && !host.open) host.tell({ hubbub: "unread" });
     if (snapshot.ready) this.#head = newest;
@@ -74,11 +83,11 @@ export class App extends Component<Props, State> {
   #actions: Actions = {
     askAgain: (seq) => {
       const { chat } = this.props;
-      const asked = chat.snapshot().log.messages.find((message) => message.seq === seq);
-      if (asked && chat.send(asked.text)) this.#sent();
+      const asked = chat.snapshot.log.messages.find((message) => message.seq === seq);
+      if (asked && sendText(chat, asked.text)) this.#sent();
     },
-    retry: (id) => this.props.chat.retry(id),
-    discard: (id) => this.props.chat.discard(id),
+    retry: (id) => retry(this.props.chat, id),
+    discard: (id) => discard(this.props.chat, id),
   };
 
   override render({ chat, host, openings }: Props, { snapshot, sent, bottom, fresh }: State) {
@@ -135,9 +144,9 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
           class="plain"
           aria-label={WORDS.newChat}
           title={WORDS.newChat}
-          disabled={!chat.canStartNew()}
+          disabled={!canStartNew(chat)}
           onClick={() => {
-            chat.newChat();
+            startNew(chat);
             onNew();
           }}
         >
@@ -165,16 +174,16 @@ function Banner({ chat, snapshot }: { chat: Chat; snapshot: Snapshot }) {
   let words: string | null = notice;
   let action: { label: string; run(): void } | null = null;
   if (connection.kind === "refused") {
-    words = REFUSALS[connection.reason];
+    words = WORDS.REFUSALS[connection.reason];
     if (connection.reason === "signed_out") {
-      action = { label: WORDS.newChat, run: () => chat.startOver() };
+      action = { label: WORDS.newChat, run: () => startOver(chat) };
     }
   } else if (connection.kind === "offline") {
     words = WORDS.offline;
   } else if (connection.kind !== "online" && connection.attempt > 0) {
     words = WORDS.reconnecting;
     if (connection.kind === "waiting") {
-      action = { label: WORDS.reconnectNow, run: () => chat.retryConnection() };
+      action = { label: WORDS.reconnectNow, run: () => chat.connection.retryNow() };
     }
   }
   return (

@@ -1,9 +1,9 @@
 // One message, from its first letter to its last.
 
-import { Component, type ComponentChildren, createRef } from "preact";
+import { Component, type ComponentChildren, createRef, h } from "preact";
 import type { Item } from "./items.ts";
 import { MarkdownWriter } from "./markdown.ts";
-import { queuedWords, timeWords, WORDS } from "./words.ts";
+import * as WORDS from "./words.ts";
 
 export interface Actions {
   /** Asks the question with this number again, as a new message. */
@@ -72,7 +72,7 @@ export class Bubble extends Component<Props> {
         <Status item={item} last={last} actions={actions} />
         {item.at !== null && status.kind === "none" && (
           <time class="at" dateTime={new Date(item.at).toISOString()}>
-            {timeWords(item.at)}
+            {WORDS.time(item.at)}
           </time>
         )}
       </article>
@@ -98,7 +98,7 @@ function Status({ item, last, actions }: Pick<Props, "item" | "last" | "actions"
   const { status } = item;
   switch (status.kind) {
     case "queued":
-      return <Line>{queuedWords(status.position, status.etaMs)}</Line>;
+      return <Line>{WORDS.queued(status.position, status.etaMs)}</Line>;
     case "cancelled":
       return <Line>{WORDS.cancelled}</Line>;
     case "sending":

@@ -1,9 +1,10 @@
 // Where the person writes. Enter sends, Shift+Enter begins a new line; a draft outlives a reload.
 
-import { Component, createRef } from "preact";
+import { Component, createRef, h } from "preact";
+import { sendText, stopReply, tellTyping } from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
 import { SendIcon, StopIcon } from "./icons.tsx";
-import { WORDS } from "./words.ts";
+import * as WORDS from "./words.ts";
 
 /** The counter shows from this share of the limit on. */
 const COUNT_FROM = 0.9;
@@ -47,12 +48,12 @@ export class Composer extends Component<Props, { text: string }> {
   #change(text: string): void {
     this.setState({ text });
     writeDraft(this.#draftKey, text);
-    if (text.trim() !== "") this.props.chat.typing();
+    if (text.trim() !== "") tellTyping(this.props.chat);
   }
 
   #send = (event: Event): void => {
     event.preventDefault();
-    if (this.#length() > this.#limit() || !this.props.chat.send(this.state.text)) return;
+    if (this.#length() > this.#limit() || !sendText(this.props.chat, this.state.text)) return;
     this.#change("");
     this.props.onSent();
     this.#focus();
@@ -104,7 +105,7 @@ export class Composer extends Component<Props, { text: string }> {
               aria-label={WORDS.stop}
               title={WORDS.stop}
               disabled={!snapshot.ready}
-              onClick={() => chat.stop()}
+              onClick={() => stopReply(chat)}
             >
               <StopIcon />
             </button>

@@ -1,7 +1,6 @@
 // Talks with the page that embeds the frame. Both ways: only this window, only that origin.
 
-export type FromHost = { hubbub: "opened" | "closed"; theme?: string };
-export type ToHost = { hubbub: "ready" | "close" | "unread" };
+import type { FromHost, ToHost } from "../embedding.ts";
 
 export class Host {
   #view: Window;

@@ -1,5 +1,7 @@
 // The frame's few icons, drawn with the current text colour.
 
+import { h } from "preact";
+
 function icon(path: string) {
   return () => (
     <svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true" focusable="false">

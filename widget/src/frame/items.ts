@@ -4,8 +4,8 @@
 
 import type { Snapshot } from "../client/chat.ts";
 import { atHead } from "../client/log.ts";
-import type { Outgoing } from "../client/outbox.ts";
 import type { EndedReply, MessageBody, RunningReply } from "../protocol.ts";
+import type { Outgoing } from "../stored.ts";
 
 export interface Item {
   key: string;

@@ -1,8 +1,10 @@
 // Starts the frame at /widget/<bot>: in an iframe that the loader made, or as a page of its own.
 
-import { render } from "preact";
+import { h, render } from "preact";
+import { networkChanged, sharedChanged } from "../client/actions.ts";
 import { Chat } from "../client/chat.ts";
 import { browserEnvironment } from "../client/environment.ts";
+import { checkSocket } from "../client/inbound.ts";
 import { App } from "./app.tsx";
 import { Host } from "./host.ts";
 
@@ -25,20 +27,20 @@ function start(root: HTMLElement): void {
     looks += 1;
     render(<App chat={chat} host={host} looks={looks} openings={openings} />, root);
   };
-  window.addEventListener("online", () => chat.networkChanged(true));
-  window.addEventListener("offline", () => chat.networkChanged(false));
-  window.addEventListener("storage", () => chat.sharedChanged());
+  window.addEventListener("online", () => networkChanged(chat, true));
+  window.addEventListener("offline", () => networkChanged(chat, false));
+  window.addEventListener("storage", () => sharedChanged(chat));
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState !== "visible") return;
-    chat.checkSocket();
+    checkSocket(chat);
     look();
   });
   // A page in the back-forward cache keeps its state but loses its socket.
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) chat.checkSocket();
+    if (event.persisted) checkSocket(chat);
   });
   look();
-  chat.start();
+  chat.connection.start();
   host.tell({ hubbub: "ready" });
 }
 

@@ -1,13 +1,15 @@
 // The conversation: draws the items, keeps to the newest while the person is there, and keeps their
 // place while older messages come in above.
 
-import { Component, createRef } from "preact";
+import { Component, createRef, h } from "preact";
+import { jumpToLatest } from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
+import { loadNewer, loadOlder } from "../client/history.ts";
 import { atHead, hasOlder } from "../client/log.ts";
 import { type Actions, Bubble, Thinking } from "./bubble.tsx";
 import { DownIcon } from "./icons.tsx";
 import { itemsOf } from "./items.ts";
-import { WORDS } from "./words.ts";
+import * as WORDS from "./words.ts";
 
 /** Nearer to the end than this counts as being there. */
 const NEAR_PX = 48;
@@ -80,12 +82,12 @@ export class Thread extends Component<Props> {
     const elements = [...view.querySelectorAll(".bubble")];
     const element = elements.find((one) => this.#below(one) + one.clientHeight > 0);
     this.#anchor = element ? { element, top: this.#below(element) } : null;
-    if (view.scrollTop < TOP_PX && !snapshot.pagingFailed) void chat.loadOlder();
-    if (left < TOP_PX) void chat.loadNewer();
+    if (view.scrollTop < TOP_PX && !snapshot.pagingFailed) void loadOlder(chat);
+    if (left < TOP_PX) void loadNewer(chat);
   };
 
   #jump = (): void => {
-    this.props.chat.jumpToLatest();
+    jumpToLatest(this.props.chat);
     this.#stick();
     this.#scroll.current?.focus();
   };
@@ -115,7 +117,7 @@ export class Thread extends Component<Props> {
                 type="button"
                 class="older"
                 disabled={paging !== null}
-                onClick={() => void chat.loadOlder()}
+                onClick={() => void loadOlder(chat)}
               >
                 {paging ? WORDS.loadingOlder : pagingFailed ? WORDS.tryAgain : WORDS.older}
               </button>

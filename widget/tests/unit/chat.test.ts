@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import {
+  canStartNew,
+  discard,
+  retry,
+  sendText,
+  startNew,
+  tellRead,
+  tellTyping,
+} from "../../src/client/actions.ts";
 import { Chat } from "../../src/client/chat.ts";
 import { BOT, joined, message, SESSION, World, welcome } from "./world.ts";
 
@@ -7,7 +16,7 @@ const ORIGIN = "https://chat.example";
 
 async function started(world = new World()) {
   const chat = new Chat(world, ORIGIN, BOT);
-  chat.start();
+  chat.connection.start();
   await world.settle();
   world.socket.say(welcome);
   return { world, chat };
@@ -16,7 +25,7 @@ async function started(world = new World()) {
 /** A chat that has opened its session with a first message, which is acknowledged. */
 async function inSession() {
   const { world, chat } = await started();
-  chat.send("hello");
+  sendText(chat, "hello");
   const ref = world.socket.last("join")?.ref ?? "";
   world.socket.say(joined({ ref }));
   const id = world.socket.last("send")?.id ?? "";
@@ -47,7 +56,7 @@ test("a ticket is fetched and travels as a subprotocol, never in the address", a
 test("no session is opened before there is something to say", async () => {
   const { world, chat } = await started();
   assert.deepEqual(world.socket.sent, []);
-  chat.send("  hello  ");
+  sendText(chat, "  hello  ");
   assert.equal(world.socket.last("join")?.bot, BOT);
   assert.equal(world.socket.last("send"), undefined);
   world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "" }));
@@ -56,8 +65,8 @@ test("no session is opened before there is something to say", async () => {
 
 test("messages are sent one after the other, and shown once", async () => {
   const { world, chat } = await inSession();
-  chat.send("two");
-  chat.send("three");
+  sendText(chat, "two");
+  sendText(chat, "three");
   const two = world.socket.last("send");
   assert.equal(two?.text, "two");
   const at = "2026-11-21T05:40:00.000Z";
@@ -65,14 +74,14 @@ test("messages are sent one after the other, and shown once", async () => {
   assert.equal(world.socket.last("send")?.text, "three");
   world.socket.say({ type: "message", ...message(2, { id: two?.id ?? "", text: "two" }) });
   assert.deepEqual(
-    chat.snapshot().outbox.map(({ text }) => text),
+    chat.snapshot.outbox.map(({ text }) => text),
     ["three"],
   );
 });
 
 test("after a cut it resumes after the last seq, and sends again what has no ack", async () => {
   const { world, chat } = await inSession();
-  chat.send("lost?");
+  sendText(chat, "lost?");
   const id = world.socket.last("send")?.id;
   await reconnect(world);
   const join = world.socket.last("join");
@@ -86,18 +95,18 @@ test("after a cut it resumes after the last seq, and sends again what has no ack
 
 test("what arrived with the join is not sent again", async () => {
   const { world, chat } = await inSession();
-  chat.send("stored, but the ack was lost");
+  sendText(chat, "stored, but the ack was lost");
   const id = world.socket.last("send")?.id ?? "";
   await reconnect(world);
   const ref = world.socket.last("join")?.ref ?? "";
   world.socket.say(joined({ ref, messages: [message(2, { id })] }));
   assert.equal(world.socket.last("send"), undefined);
-  assert.deepEqual(chat.snapshot().outbox, []);
+  assert.deepEqual(chat.snapshot.outbox, []);
 });
 
 test("a reload finds unsent messages in the tab and the session in the browser", async () => {
   const { world, chat } = await inSession();
-  chat.send("before the reload");
+  sendText(chat, "before the reload");
   const id = world.socket.last("send")?.id;
   chat.close();
   const again = await started(world);
@@ -106,7 +115,7 @@ test("a reload finds unsent messages in the tab and the session in the browser",
   assert.equal(join?.after, undefined);
   world.socket.say(joined({ ref: join?.ref ?? "", messages: [message(1)] }));
   assert.equal(world.socket.last("send")?.id, id);
-  assert.equal(again.chat.snapshot().outbox.length, 1);
+  assert.equal(again.chat.snapshot.outbox.length, 1);
 });
 
 test("a gap in the deltas or the messages joins again, once", async () => {
@@ -122,7 +131,7 @@ test("a gap in the deltas or the messages joins again, once", async () => {
 
 test("a passing refusal is tried again by itself after what the server asks", async () => {
   const { world, chat } = await inSession();
-  chat.send("too fast");
+  sendText(chat, "too fast");
   const id = world.socket.last("send")?.id ?? "";
   const refusal = { type: "error", ref: id, session: SESSION, message: "Wait" } as const;
   const sends = () => world.socket.sent.filter((one) => one.type === "send" && one.id === id);
@@ -135,28 +144,28 @@ test("a passing refusal is tried again by itself after what the server asks", as
 
 test("a lasting refusal is shown, and the person may retry or discard", async () => {
   const { world, chat } = await inSession();
-  chat.send("no");
+  sendText(chat, "no");
   const id = world.socket.last("send")?.id ?? "";
   world.socket.say({ type: "error", ref: id, code: "quota_exceeded", message: "Used up" });
-  assert.equal(chat.snapshot().outbox[0]?.state, "failed");
-  assert.equal(chat.snapshot().outbox[0]?.error?.message, "Used up");
-  chat.retry(id);
-  assert.equal(chat.snapshot().outbox[0]?.state, "sent");
-  chat.discard(id);
-  assert.deepEqual(chat.snapshot().outbox, []);
+  assert.equal(chat.snapshot.outbox[0]?.state, "failed");
+  assert.equal(chat.snapshot.outbox[0]?.error?.message, "Used up");
+  retry(chat, id);
+  assert.equal(chat.snapshot.outbox[0]?.state, "sent");
+  discard(chat, id);
+  assert.deepEqual(chat.snapshot.outbox, []);
 });
 
 test("too long a message never reaches the socket", async () => {
   const { world, chat } = await inSession();
   const before = world.socket.sent.length;
-  chat.send("x".repeat(101));
-  assert.equal(chat.snapshot().outbox[0]?.error?.code, "too_large");
+  sendText(chat, "x".repeat(101));
+  assert.equal(chat.snapshot.outbox[0]?.error?.code, "too_large");
   assert.equal(world.socket.sent.length, before);
 });
 
 test("a session that is gone is replaced, and unsent messages go into the new one", async () => {
   const { world, chat } = await inSession();
-  chat.send("carry me over");
+  sendText(chat, "carry me over");
   await reconnect(world);
   const ref = world.socket.last("join")?.ref ?? "";
   world.socket.say({ type: "error", ref, code: "not_found", message: "No such session" });
@@ -174,19 +183,19 @@ test("a visitor the server forgot begins anew instead of being locked out", asyn
   const answers = world.answers;
   world.answers = (url) => (world.requests.length === 1 ? { status: 401, body: {} } : answers(url));
   const { chat } = await started(world);
-  assert.equal(chat.snapshot().connection.kind, "online");
-  assert.equal(chat.snapshot().session, null);
+  assert.equal(chat.snapshot.connection.kind, "online");
+  assert.equal(chat.snapshot.session, null);
   assert.equal(world.shared.get(`hubbub:${BOT}:visitor`), "hbv_1");
 });
 
 test("a server that never answers is given up and tried again", async () => {
   const world = new World();
   const chat = new Chat(world, ORIGIN, BOT);
-  chat.start();
+  chat.connection.start();
   await world.advance(25_000);
   assert.ok(world.sockets.length >= 2);
   assert.equal(world.sockets[0]?.closed, true);
-  assert.notEqual(chat.snapshot().connection.kind, "online");
+  assert.notEqual(chat.snapshot.connection.kind, "online");
 });
 
 test("a socket silent for two heartbeats is probed, and dropped when it stays silent", async () => {
@@ -201,21 +210,21 @@ test("a socket silent for two heartbeats is probed, and dropped when it stays si
 test("typing is throttled and taken back; read is told once", async () => {
   const { world, chat } = await inSession();
   for (let n = 0; n < 20; n += 1) {
-    chat.typing();
+    tellTyping(chat);
     await world.advance(100);
   }
   const typing = () => world.socket.sent.filter(({ type }) => type === "typing").length;
   assert.equal(typing(), 1);
   await world.advance(5_000);
   assert.equal(world.socket.last("typing")?.on, false);
-  chat.read();
-  chat.read();
+  tellRead(chat);
+  tellRead(chat);
   assert.equal(world.socket.sent.filter(({ type }) => type === "read").length, 1);
 });
 
 test("two tabs that open at once end in one session", async () => {
   const { world, chat } = await started();
-  chat.send("mine");
+  sendText(chat, "mine");
   const rival = "019aa3c2-7c10-7a3e-9f52-888888888888";
   world.shared.set(`hubbub:${BOT}:session`, rival);
   world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "" }));
@@ -227,19 +236,19 @@ test("two tabs that open at once end in one session", async () => {
 
 test("a new chat waits for what is unsent, then begins empty", async () => {
   const { world, chat } = await inSession();
-  chat.send("pending");
-  assert.equal(chat.canStartNew(), false);
-  chat.discard(chat.snapshot().outbox[0]?.id ?? "");
-  chat.newChat();
-  assert.equal(chat.snapshot().session, null);
+  sendText(chat, "pending");
+  assert.equal(canStartNew(chat), false);
+  discard(chat, chat.snapshot.outbox[0]?.id ?? "");
+  startNew(chat);
+  assert.equal(chat.snapshot.session, null);
   assert.equal(world.shared.get(`hubbub:${BOT}:session`), null);
-  assert.deepEqual(chat.snapshot().log.messages, []);
+  assert.deepEqual(chat.snapshot.log.messages, []);
 });
 
 test("a closed chat leaves no timer and no socket behind", async () => {
   const { world, chat } = await inSession();
-  chat.typing();
-  chat.send("x");
+  tellTyping(chat);
+  sendText(chat, "x");
   chat.close();
   assert.equal(world.pendingTimers, 0);
   assert.equal(world.socket.closed, true);
