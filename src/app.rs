@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod demo;
+mod node;
 mod parts;
 
 use std::io::Write;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hubbub_actors::Hub;
 use hubbub_actors::ports::MessageStore;
-use hubbub_protocol::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ServerConfig};
 use crate::http::AppState;
 use crate::realtime::Connections;
-use crate::storage::Storage;
+use crate::storage::{PostgresMessageStore, Storage};
 use crate::telemetry::Metrics;
+use node::Node;
 pub use parts::Database;
 
 /// What a drain leaves for stopping the rest.
@@ -50,14 +51,9 @@ pub struct ServeOptions {
 pub async fn serve(config: Config, options: ServeOptions, metrics: Metrics) -> anyhow::Result<()> {
     // First, so that a taken port is known before a database is started for nothing.
     let listener = accept::bind(config.server.listen)?;
-    std::fs::create_dir_all(&config.server.data_dir).with_context(|| {
-        format!(
-            "the data folder {} cannot be made",
-            config.server.data_dir.display()
-        )
-    })?;
+    let mut node = Node::take(&config.server.data_dir)?;
     let database = Database::start(&config).await?;
-    let served = serve_with(&config, options, metrics, listener, &database).await;
+    let served = serve_with(&config, options, metrics, listener, &database, &mut node).await;
     database.stop().await;
     served
 }
@@ -68,15 +64,13 @@ async fn serve_with(
     metrics: Metrics,
     listener: TcpListener,
     database: &Database,
+    node: &mut Node,
 ) -> anyhow::Result<()> {
     let storage = Storage::connect(&database.config)
         .await
         .context("the database cannot be used")?;
-    let store: Arc<dyn MessageStore> = Arc::new(storage.message_store());
-    let node = NodeId::generate();
-    // A node without a lease counts as dead, and its replies would be taken from it.
-    store
-        .renew_lease(node)
+    let store = storage.message_store();
+    take_lease(&store, node)
         .await
         .context("this node's lease cannot be stored")?;
     let parts::Upstreams {
@@ -87,7 +81,10 @@ async fn serve_with(
         .iter()
         .map(|upstream| upstream.name().to_owned())
         .collect();
-    let hub = Hub::start(parts::hub_config(config, node, upstreams), store);
+    let hub = Hub::start(
+        parts::hub_config(config, node.id, upstreams),
+        Arc::new(store),
+    );
     let address = listener.local_addr()?;
     let demo_bot = if options.demo {
         let url = own_url(&config.server, address);
@@ -142,6 +139,15 @@ async fn serve_with(
         "a permanent actor could not be kept alive; see the log"
     );
     Ok(())
+}
+
+/// Takes this node's lease, without which it would count as dead, and ends its predecessor's.
+async fn take_lease(store: &PostgresMessageStore, node: &mut Node) -> anyhow::Result<()> {
+    store.renew_lease(node.id).await?;
+    if let Some(predecessor) = node.predecessor {
+        store.release_lease(predecessor).await?;
+    }
+    Ok(node.note()?)
 }
 
 /// Refuses new connections, says `bye` to those there are, lets replies finish or ends them, and

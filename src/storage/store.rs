@@ -39,6 +39,7 @@ const TOUCH: &str = "WITH locked AS MATERIALIZED (SELECT s.at \
 const RENEW: &str = "INSERT INTO nodes (id, alive_until) \
     VALUES ($1, clock_timestamp() + $2::float8 * interval '1 second') \
     ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
+const RELEASE: &str = "DELETE FROM nodes WHERE id = $1";
 // A node that is not listed is dead, so forgetting dead ones changes nothing.
 const FORGET_DEAD: &str =
     "DELETE FROM nodes WHERE alive_until < clock_timestamp() - interval '1 hour'";
@@ -64,6 +65,20 @@ impl PostgresMessageStore {
             writer,
             deadline,
         }
+    }
+
+    /// Ends the lease of a node that is known to be dead: its replies may be claimed at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the database could not.
+    pub async fn release_lease(&self, node: NodeId) -> Result<(), StoreError> {
+        self.answer("nodes.release", async {
+            let transaction = Transaction::on(&self.writer).await?;
+            transaction.begin().await?;
+            transaction.execute(RELEASE, &[&node.0]).await?;
+            transaction.commit().await
+        })
+        .await
     }
 
     /// Ends an operation in time and logs why it failed.
