@@ -46,6 +46,8 @@ mod outage;
 mod raw;
 #[path = "server/resume.rs"]
 mod resume;
+#[path = "server/retry.rs"]
+mod retry;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/stream.rs"]

@@ -8,6 +8,7 @@ use crate::ports::{AppendRefusal, StoreError};
 /// Why a command was refused. What was refused was not stored; a repeat with the same id is safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
+#[non_exhaustive]
 pub struct Rejection {
     /// For a program.
     pub code: ErrorCode,
@@ -18,16 +19,16 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A refusal that a repeat does not change.
+    /// A refusal. Whether and when it passes, its code tells.
     pub const fn new(code: ErrorCode, message: &'static str) -> Self {
         Self {
             code,
             message,
-            retry_after_ms: None,
+            retry_after_ms: code.retry_after_ms(),
         }
     }
 
-    /// A refusal that passes.
+    /// A refusal that passes at a time that is known better.
     pub const fn later(code: ErrorCode, message: &'static str, retry_after_ms: u64) -> Self {
         Self {
             code,
@@ -71,11 +72,7 @@ impl Rejection {
 
     /// As the part of a frame.
     pub fn body(&self) -> ErrorBody {
-        ErrorBody {
-            code: self.code,
-            message: self.message.to_owned(),
-            retry_after_ms: self.retry_after_ms,
-        }
+        ErrorBody::new(self.code, self.message).retry_after_ms(self.retry_after_ms)
     }
 }
 
@@ -98,5 +95,29 @@ impl From<AppendRefusal> for Rejection {
             AppendRefusal::NoSession => Self::no_session(),
             AppendRefusal::StaleFence => Self::new(ErrorCode::Conflict, "the reply has ended"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_says_when_however_it_is_refused() {
+        for code in [
+            ErrorCode::RateLimited,
+            ErrorCode::Overloaded,
+            ErrorCode::Unavailable,
+        ] {
+            let refused = Rejection::new(code, "not now");
+            assert!(refused.retry_after_ms.is_some_and(|ms| ms > 0), "{code}");
+            assert_eq!(refused.body().retry_after_ms, refused.retry_after_ms);
+            let known_better = Rejection::later(code, "not now", 7).body();
+            assert_eq!(known_better.retry_after_ms, Some(7));
+        }
+        let never = Rejection::new(ErrorCode::Conflict, "never");
+        assert_eq!(never.body().retry_after_ms, None);
+        let passes = Rejection::later(ErrorCode::Forbidden, "when another leaves", 7);
+        assert_eq!(passes.body().retry_after_ms, Some(7));
     }
 }

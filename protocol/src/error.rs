@@ -53,6 +53,24 @@ impl ErrorCode {
         }
     }
 
+    /// When to try again, in milliseconds, where nobody knows better. `None`: what is refused with this
+    /// code is refused again, until something else has changed.
+    pub const fn retry_after_ms(self) -> Option<u64> {
+        match self {
+            Self::RateLimited | Self::Overloaded => Some(1_000),
+            Self::Unavailable => Some(2_000),
+            Self::BadFrame
+            | Self::Invalid
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict
+            | Self::TooLarge
+            | Self::QuotaExceeded
+            | Self::Internal => None,
+        }
+    }
+
     /// The HTTP status of a problem body with this code.
     pub fn http_status(self) -> u16 {
         match self {

@@ -271,8 +271,10 @@ pub enum ReplyState {
     Cancelled,
 }
 
-/// The part of an error that a client acts on.
+/// The part of an error that a client acts on. Only made by [`ErrorBody::new`], so that no refusal that
+/// passes by itself goes without a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorBody {
     /// For a program.
     pub code: ErrorCode,
@@ -281,6 +283,25 @@ pub struct ErrorBody {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+}
+
+impl ErrorBody {
+    /// With the time at which to try again that its code stands for, if any.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retry_after_ms: code.retry_after_ms(),
+        }
+    }
+
+    /// With a better known time.
+    pub fn retry_after_ms(self, retry_after_ms: Option<u64>) -> Self {
+        Self {
+            retry_after_ms: retry_after_ms.or(self.retry_after_ms),
+            ..self
+        }
+    }
 }
 
 /// `delta`: a piece of the running reply.

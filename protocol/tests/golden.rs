@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hubbub_protocol::{ClientFrame, ServerFrame, limits};
+use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::{ClientFrame, ErrorCode, ServerFrame, limits};
 use serde_json::Value;
 
 fn examples(side: &str) -> Vec<(String, String)> {
@@ -101,4 +102,47 @@ fn every_file_is_named_after_its_frame() {
             );
         }
     }
+}
+
+/// A refusal that passes by itself says when, wherever it stands in a frame.
+#[test]
+fn every_error_that_passes_says_when_to_try_again() {
+    fn check(name: &str, value: &Value) -> usize {
+        let passes = ["rate_limited", "overloaded", "unavailable"];
+        let code = value.get("code").and_then(Value::as_str);
+        let is_passing = code.is_some_and(|code| passes.contains(&code));
+        if is_passing {
+            let wait_ms = value.get("retry_after_ms").and_then(Value::as_u64);
+            assert!(wait_ms.is_some_and(|ms| ms > 0), "{name}: {value}");
+        }
+        let within: Box<dyn Iterator<Item = &Value>> = match value {
+            Value::Array(items) => Box::new(items.iter()),
+            Value::Object(fields) => Box::new(fields.values()),
+            _ => Box::new(std::iter::empty()),
+        };
+        usize::from(is_passing) + within.map(|value| check(name, value)).sum::<usize>()
+    }
+    let examples = examples("server.");
+    let found = examples.iter().map(|(name, text)| {
+        let value: Value = serde_json::from_str(text).unwrap();
+        check(name, &value)
+    });
+    assert!(found.sum::<usize>() >= 3, "no example holds such an error");
+
+    // And every one that is made.
+    for code in known_codes() {
+        let value = serde_json::to_value(ErrorBody::new(code, "try again")).unwrap();
+        check("made", &value);
+        let told = ErrorBody::new(code, "try again").retry_after_ms(Some(7));
+        assert_eq!(told.retry_after_ms, Some(7));
+    }
+}
+
+fn known_codes() -> Vec<ErrorCode> {
+    let names = known::<ErrorCode>("\"no such code\"");
+    assert_eq!(names.len(), 12);
+    let codes = names.into_iter().map(Value::from);
+    codes
+        .map(|name| serde_json::from_value(name).unwrap())
+        .collect()
 }

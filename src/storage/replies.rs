@@ -83,13 +83,9 @@ fn read_ended(row: &Row) -> Result<EndedReply, StorageError> {
         "failed" => {
             let code: &str = fields.get("error_code")?;
             let code: StrDeserializer<'_, ValueError> = code.into_deserializer();
-            let error = ErrorBody {
-                code: ErrorCode::deserialize(code).map_err(|_| fields.unreadable("error_code"))?,
-                message: fields
-                    .get::<Option<String>>("error_message")?
-                    .unwrap_or_default(),
-                retry_after_ms: None,
-            };
+            let code = ErrorCode::deserialize(code).map_err(|_| fields.unreadable("error_code"))?;
+            let message = fields.get::<Option<String>>("error_message")?;
+            let error = ErrorBody::new(code, message.unwrap_or_default());
             ReplyState::Failed { error }
         }
         _ => return Err(fields.unreadable("state")),

@@ -337,11 +337,7 @@ pub(crate) fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
         ReplyEnd::Completed => None,
         ReplyEnd::Cancelled => Some(ReplyState::Cancelled),
         ReplyEnd::Failed(code, message) => Some(ReplyState::Failed {
-            error: ErrorBody {
-                code: *code,
-                message: message.clone(),
-                retry_after_ms: None,
-            },
+            error: ErrorBody::new(*code, message),
         }),
     }
 }

@@ -24,6 +24,10 @@ const PRESENCE_AFTER: Duration = Duration::from_millis(250);
 /// Shortest pause between two attempts to hand something to a device that is behind.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(1);
 
+/// When a device that found no room in a session may try again, in milliseconds: one of the others may
+/// have left by then.
+const DEVICE_LEAVES: u64 = 5_000;
+
 /// What became of a device in a flush.
 enum Flushed {
     /// It has everything.
@@ -53,7 +57,11 @@ impl Session {
         // Joining twice replaces: a client that lost track asks for a fresh start.
         live.remove(join.device);
         if live.devices.len() >= max_devices {
-            let full = Rejection::new(ErrorCode::Forbidden, "too many devices in this session");
+            let full = Rejection::later(
+                ErrorCode::Forbidden,
+                "too many devices in this session",
+                DEVICE_LEAVES,
+            );
             return drop(answer.send(Err(full)));
         }
         let mut device = Device::new(

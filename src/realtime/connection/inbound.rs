@@ -123,11 +123,7 @@ impl Connection {
             reference,
             session,
         } = error;
-        let error = ErrorBody {
-            code,
-            message: message.to_owned(),
-            retry_after_ms: None,
-        };
+        let error = ErrorBody::new(code, message);
         say(
             &ServerFrame::Error(ErrorFrame {
                 reference,

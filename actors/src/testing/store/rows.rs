@@ -299,11 +299,7 @@ impl ReplyRow {
             ReplyEnd::Completed => return None,
             ReplyEnd::Cancelled => ReplyState::Cancelled,
             ReplyEnd::Failed(code, message) => ReplyState::Failed {
-                error: ErrorBody {
-                    code: *code,
-                    message: message.clone(),
-                    retry_after_ms: None,
-                },
+                error: ErrorBody::new(*code, message),
             },
         };
         Some(EndedReply {
