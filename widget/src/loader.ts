@@ -2,11 +2,15 @@
 // else of the page, needs no inline style or script, and believes only its own frame.
 //
 //   <script src="https://host/widget.js" data-bot="<uuid>" async></script>
-//   data-open: open at once · data-theme: auto, light, dark · data-label: the button's words
+//   data-open: open at once, unless the frame would cover the page, as it does on a phone
+//   data-theme: auto, light, dark · data-label: the button's words
 
 import type { FromHost, ToHost } from "./embedding.ts";
 
 const script = document.currentScript as HTMLScriptElement | null;
+
+/** Up to this width the open frame covers the page. */
+const SMALL_PX = 480;
 
 const STYLE = `
 :host{all:initial;position:fixed;inset:auto 0 0 auto;z-index:2147483000;color-scheme:normal;--a:#0f6b5a;--o:#fff}
@@ -18,7 +22,7 @@ button:focus-visible{outline:3px solid var(--a);outline-offset:3px}
 button.new::after{content:"";position:absolute;top:0;right:0;width:12px;height:12px;border-radius:50%;background:#d93025;border:2px solid #fff}
 iframe{position:fixed;right:20px;bottom:90px;width:400px;height:min(660px,calc(100dvh - 110px));border:0;border-radius:18px;box-shadow:0 4px 12px rgb(0 0 0/10%),0 16px 56px rgb(0 0 0/22%);background:transparent;color-scheme:normal}
 iframe[hidden]{display:none}
-@media (max-width:480px){iframe{inset:0;width:100%;height:100dvh;border-radius:0}button[aria-expanded=true]{display:none}}
+@media (max-width:${SMALL_PX}px){iframe{inset:0;width:100%;height:100dvh;border-radius:0}button[aria-expanded=true]{display:none}}
 @media (prefers-reduced-motion:reduce){button{transition:none}}
 @media (forced-colors:active){button{border:2px solid ButtonText}}
 @media print{:host{display:none}}`;
@@ -117,7 +121,7 @@ function start(source: HTMLScriptElement): void {
 
   const mount = () => {
     document.body.append(host);
-    toggle(source.hasAttribute("data-open"), false);
+    toggle(source.hasAttribute("data-open") && innerWidth > SMALL_PX, false);
   };
   if (document.body) mount();
   else document.addEventListener("DOMContentLoaded", mount);

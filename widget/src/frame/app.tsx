@@ -129,13 +129,9 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
         <p class={online ? "state on" : "state"}>
           {online
             ? WORDS.online
-            : connection.kind === "offline"
-              ? WORDS.offline
-              : connection.kind === "connecting" && connection.attempt === 0
-                ? WORDS.connecting
-                : connection.kind === "refused"
-                  ? WORDS.chat
-                  : WORDS.reconnecting}
+            : connection.kind === "connecting" && connection.attempt === 0
+              ? WORDS.connecting
+              : WORDS.away}
         </p>
       </div>
       {session && (

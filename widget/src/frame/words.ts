@@ -28,7 +28,8 @@ export const online = "Online";
 export const connecting = "Connecting…";
 export const reconnecting = "Reconnecting…";
 export const reconnectNow = "Reconnect now";
-export const offline = "You are offline";
+export const away = "Not connected";
+export const offline = "You are offline. What you write is sent later.";
 
 export const REFUSALS: Record<Refusal, string> = {
   signed_out: "You are signed out of this chat.",

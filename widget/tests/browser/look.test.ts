@@ -61,6 +61,10 @@ for (const scheme of ["light", "dark"] as const) {
       const shot = (name: string) =>
         page.screenshot({ path: `${SHOTS}/${scheme}-${width}-${name}.png` });
       await page.goto(`${origin}/`);
+      // On a small screen the frame would cover the page, and so waits to be asked for.
+      await page.waitForSelector("button");
+      assert.equal(await page.locator("iframe").count(), width === 360 ? 0 : 1);
+      if (width === 360) await page.click("button");
       const frame = await frameOf(page);
       await frame.waitForSelector(".state.on");
       await shot("1-empty");
