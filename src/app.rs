@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ServerConfig};
 use crate::http::AppState;
+use crate::http::requests::Requests;
 use crate::realtime::Connections;
 use crate::storage::{PostgresMessageStore, Storage};
 use crate::telemetry::Metrics;
@@ -98,11 +99,13 @@ async fn serve_with(
     };
     let limits = &config.limits;
     let connections = Connections::new(limits.connections, limits.connections_per_ip);
+    let requests = Requests::default();
     let stop = CancellationToken::new();
     let state = Arc::new(AppState {
         hub: hub.clone(),
         storage: storage.clone(),
         connections: connections.clone(),
+        requests: requests.clone(),
         connection: parts::connection_config(config),
         metrics: Some(metrics.handle()),
         public_origin: config.server.public_url.clone(),
@@ -123,7 +126,14 @@ async fn serve_with(
         () = told_to_stop()? => false,
         () = hub.failed() => true,
     };
-    drain(config.server.shutdown, &connections, &hub, handle).await;
+    drain(
+        config.server.shutdown,
+        &connections,
+        &requests,
+        &hub,
+        handle,
+    )
+    .await;
     stop.cancel();
     server.await.context("the server's task failed")??;
     for chore in chores {
@@ -150,11 +160,13 @@ async fn take_lease(store: &PostgresMessageStore, node: &mut Node) -> anyhow::Re
     Ok(node.note()?)
 }
 
-/// Refuses new connections, says `bye` to those there are, lets replies finish or ends them, and
-/// returns within the time given.
+/// Refuses new work, says `bye` to the connections there are, lets replies finish or ends them, and
+/// returns within the time given. Until all is done whoever asks is still answered: a balancer that finds
+/// a closed port cannot tell a server that stops from one that is gone.
 async fn drain(
     within: Duration,
     connections: &Connections,
+    requests: &Requests,
     hub: &Hub,
     server: actix_server::ServerHandle,
 ) {
@@ -165,14 +177,16 @@ async fn drain(
         "draining"
     );
     connections.start_draining();
-    server.pause().await;
     let budget = within.saturating_sub(DRAIN_RESERVE);
     let ((), is_clean) = tokio::join!(
         connections.close_all(started + BYE_DEADLINE.min(budget)),
         hub.drain(budget / 2, budget),
     );
+    // What is asked from now on nobody can answer any more; what was asked before is answered.
+    server.pause().await;
+    let unanswered = requests.finished(started + budget).await;
     server.stop(false).await;
-    tracing::info!(is_clean, took = ?started.elapsed(), "drained");
+    tracing::info!(is_clean, unanswered, took = ?started.elapsed(), "drained");
 }
 
 async fn sweep_tickets(storage: Storage, stop: CancellationToken) {

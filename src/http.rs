@@ -11,6 +11,7 @@ pub mod health;
 pub mod messages;
 mod origin;
 pub mod problem;
+pub mod requests;
 pub mod sessions;
 pub mod tickets;
 
@@ -24,6 +25,7 @@ use hubbub_protocol::BotId;
 use crate::realtime::{ConnectionConfig, Connections};
 use crate::storage::Storage;
 use crate::telemetry::MetricsHandle;
+use requests::Requests;
 
 /// What handlers work with. Shared by every worker.
 pub struct AppState {
@@ -33,6 +35,8 @@ pub struct AppState {
     pub storage: Storage,
     /// Open connections.
     pub connections: Connections,
+    /// Requests being answered.
+    pub requests: Requests,
     /// Settings of each connection.
     pub connection: ConnectionConfig,
     /// Rendered at `/metrics`.

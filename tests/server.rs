@@ -34,6 +34,8 @@ mod commands;
 mod crash;
 #[path = "server/drain.rs"]
 mod drain;
+#[path = "server/draining.rs"]
+mod draining;
 #[path = "server/frames.rs"]
 mod frames;
 #[path = "server/http.rs"]

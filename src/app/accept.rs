@@ -14,7 +14,7 @@ use actix_web::rt::net::TcpStream;
 use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 
-use crate::http::{AppState, problem, routes};
+use crate::http::{AppState, problem, requests, routes};
 use crate::realtime::wire::Wire;
 
 /// Connections the kernel holds while they wait to be accepted: a herd that reconnects.
@@ -51,6 +51,7 @@ pub(super) fn start(
         .shutdown_timeout(1)
         .listen("http", listener, move || {
             let app = actix_web::App::new()
+                .wrap(from_fn(requests::count))
                 .wrap(from_fn(problem::problems))
                 .configure(routes(state.clone()))
                 .into_factory()

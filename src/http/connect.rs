@@ -8,7 +8,7 @@ use hubbub_actors::{Caller, Rejection};
 use hubbub_protocol::{ErrorCode, SUBPROTOCOL, TICKET_SUBPROTOCOL_PREFIX};
 
 use super::problem::ApiError;
-use super::{AppState, auth, origin};
+use super::{AppState, auth, origin, requests};
 use crate::identity::digest;
 use crate::realtime::{self, Admission, Refused};
 
@@ -61,11 +61,7 @@ fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError>
             "too many connections from this address",
             5_000,
         ),
-        Err(Refused::Draining) => Rejection::later(
-            ErrorCode::Unavailable,
-            "this server is about to stop",
-            1_000,
-        ),
+        Err(Refused::Draining) => requests::stopping(),
     };
     Err(rejection.into())
 }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpResponse, ResponseError};
 use hubbub_actors::Rejection;
@@ -126,6 +126,9 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
         retry_after_ms: rejection.retry_after_ms,
     };
     let mut answer = HttpResponse::build(status);
+    if response.response().head().connection_type() == ConnectionType::Close {
+        answer.force_close();
+    }
     if let Some(wait_ms) = rejection.retry_after_ms {
         answer.insert_header((
             header::RETRY_AFTER,
