@@ -60,6 +60,10 @@ load: widget ## Load the server with a simulated model and print the figures (re
 	cargo build --locked --release -p hubbub -p hubbub-loadtest
 	$(TARGET)/release/load run --hubbub $(TARGET)/release/hubbub --report load-report.json
 
+chaos: widget ## Kill the server many times while visitors chat: make chaos KILLS=1000 SEED=1
+	KILLS="$(KILLS)" SEED="$(SEED)" cargo test --locked --test server -- \
+	  --ignored --exact --nocapture kills::what_is_acknowledged_survives_many_kills
+
 ci: test ## What .ci/run runs
 
-.PHONY: help setup model widget build run test test-rust test-widget test-browser lint load ci
+.PHONY: help setup model widget build run test test-rust test-widget test-browser lint load chaos ci

@@ -19,8 +19,14 @@
 mod caller;
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/pg_proxy.rs"]
+mod pg_proxy;
+#[path = "support/postgres.rs"]
+mod postgres;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/watchdog.rs"]
+mod watchdog;
 
 #[path = "server/auth.rs"]
 mod auth;
@@ -40,6 +46,8 @@ mod draining;
 mod frames;
 #[path = "server/http.rs"]
 mod http;
+#[path = "server/kills.rs"]
+mod kills;
 #[path = "server/limits.rs"]
 mod limits;
 #[path = "server/outage.rs"]

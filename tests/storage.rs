@@ -12,6 +12,8 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/watchdog.rs"]
+mod watchdog;
 
 #[path = "storage/append.rs"]
 mod append;

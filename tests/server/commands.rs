@@ -135,7 +135,8 @@ fn a_taken_port_is_told_before_anything_is_started() {
 #[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_and_the_first_goes_on() {
     let server = shared().await;
-    let folder = server.data_dir().to_str().unwrap();
+    let folder = server.data_dir();
+    let folder = folder.to_str().unwrap();
     let output = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", folder]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(

@@ -138,7 +138,7 @@ fn ends_of(question: &MessageFrame, page: &MessagePage) -> usize {
 }
 
 /// Waits on a device until a session's last question has its end.
-async fn wait_for_ends(device: &mut Device, session: SessionId) {
+pub async fn wait_for_ends(device: &mut Device, session: SessionId) {
     let joined = device.join(session).await;
     assert!(!joined.more, "too many messages for one page");
     let mut page = MessagePage {

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,13 +13,15 @@ use hubbub::storage::private::{PrivateCluster, PrivateOptions};
 use hubbub::storage::{DatabaseConfig, DatabaseUrl, Storage, migrations};
 use tokio_postgres::{Client, NoTls};
 
+pub use crate::watchdog::OwnFolder;
+
 /// The name of the migrated database that others are cloned from.
 const TEMPLATE: &str = "hubbub_template";
 
 struct Shared {
     cluster: PrivateCluster,
     clone: tokio::sync::Mutex<()>,
-    _watchdog: Watchdog,
+    _folder: OwnFolder,
 }
 
 static SHARED: OnceLock<Shared> = OnceLock::new();
@@ -130,25 +132,10 @@ pub async fn start(folder: PathBuf) -> PrivateCluster {
     PrivateCluster::start(options).await.unwrap()
 }
 
-/// A temporary folder, and a process that clears it when this one is gone.
-pub struct OwnFolder(Watchdog);
-
-impl OwnFolder {
-    /// Makes it.
-    pub fn new() -> Self {
-        Self(Watchdog::start())
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> PathBuf {
-        self.0.folder.clone()
-    }
-}
-
 fn shared() -> &'static Shared {
     SHARED.get_or_init(|| {
-        let watchdog = Watchdog::start();
-        let folder = watchdog.folder.clone();
+        let folder = OwnFolder::new();
+        let path = folder.path();
         let (sender, receiver) = std::sync::mpsc::channel();
         // A runtime that outlives every test's own: it watches the cluster.
         std::thread::spawn(move || {
@@ -157,7 +144,7 @@ fn shared() -> &'static Shared {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let cluster = start(folder).await;
+                let cluster = start(path).await;
                 let owner = connect(&cluster.superuser_url("postgres")).await;
                 owner
                     .batch_execute(&format!("CREATE DATABASE {TEMPLATE}"))
@@ -175,45 +162,7 @@ fn shared() -> &'static Shared {
         Shared {
             cluster,
             clone: tokio::sync::Mutex::new(()),
-            _watchdog: watchdog,
+            _folder: folder,
         }
     })
-}
-
-/// A shell that waits for our end of a pipe to close, which the kernel does even when we are killed,
-/// then kills the server and removes the folder.
-struct Watchdog {
-    folder: PathBuf,
-    child: Child,
-}
-
-impl Watchdog {
-    fn start() -> Self {
-        use std::os::unix::process::CommandExt as _;
-        let folder = tempfile::Builder::new()
-            .prefix("hubbub-test-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .unwrap()
-            .keep();
-        let script = r#"read -r _; kill -QUIT "$(head -n 1 "$1/postgres/data/postmaster.pid")"
-            sleep 0.5; rm -rf "$1""#;
-        let child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Self { folder, child }
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ended = self.child.wait();
-    }
 }

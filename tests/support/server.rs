@@ -6,14 +6,16 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use hubbub_loadtest::simllm::{self, Behaviour, Mode, SimLlm};
 use hubbub_protocol::http::Demo;
 use tokio::runtime::Runtime;
+
+use crate::watchdog::OwnFolder;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_hubbub");
@@ -89,7 +91,7 @@ pub struct TestServer {
     pub demo: Demo,
     child: Child,
     upstreams: Vec<(String, SimLlm)>,
-    folder: Arc<Folder>,
+    folder: OwnFolder,
 }
 
 /// The server that tests share which break nothing. Bad upstreams are there by name, for bots' routes.
@@ -123,7 +125,7 @@ pub async fn shared() -> &'static TestServer {
 
 impl TestServer {
     fn start(setup: Setup) -> Self {
-        let folder = Arc::new(Folder::new());
+        let folder = OwnFolder::new();
         let mut upstreams = Vec::new();
         // Dotted keys come before the first table.
         let mut config = setup.settings.clone();
@@ -145,7 +147,7 @@ impl TestServer {
             .unwrap();
             upstreams.push((name, upstream));
         }
-        std::fs::write(folder.config(), config).unwrap();
+        std::fs::write(config_file(&folder), config).unwrap();
         let (child, address) = spawn(&folder);
         let demo = read_demo(&folder);
         Self {
@@ -184,18 +186,22 @@ impl TestServer {
 
     /// The process of its PostgreSQL.
     pub fn database_pid(&self) -> Option<u32> {
-        let file = std::fs::read_to_string(self.folder.postmaster()).ok()?;
+        let file = std::fs::read_to_string(self.postmaster()).ok()?;
         file.lines().next()?.trim().parse().ok()
     }
 
+    fn postmaster(&self) -> PathBuf {
+        self.folder.path().join("postgres/data/postmaster.pid")
+    }
+
     /// The data folder.
-    pub fn data_dir(&self) -> &Path {
-        &self.folder.path
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path()
     }
 
     /// A connection to its database as the superuser.
     pub async fn database(&self) -> tokio_postgres::Client {
-        let file = std::fs::read_to_string(self.folder.postmaster()).unwrap();
+        let file = std::fs::read_to_string(self.postmaster()).unwrap();
         let socket_dir = file.lines().nth(4).unwrap();
         let (client, connection) = tokio_postgres::Config::new()
             .host_path(socket_dir)
@@ -243,7 +249,7 @@ impl TestServer {
 
     /// What it logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.log()).unwrap_or_default()
+        std::fs::read_to_string(log_file(&self.folder)).unwrap_or_default()
     }
 
     /// Resident memory of its process, in KiB.
@@ -279,28 +285,36 @@ pub fn send_signal(pid: u32, signal: &str) {
     assert!(status.unwrap().success(), "kill -{signal} {pid}");
 }
 
-fn read_demo(folder: &Folder) -> Demo {
-    let text = std::fs::read_to_string(folder.path.join("demo.json")).unwrap();
+fn config_file(folder: &OwnFolder) -> PathBuf {
+    folder.path().join("hubbub.toml")
+}
+
+fn log_file(folder: &OwnFolder) -> PathBuf {
+    folder.path().join("server.log")
+}
+
+fn read_demo(folder: &OwnFolder) -> Demo {
+    let text = std::fs::read_to_string(folder.path().join("demo.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-fn spawn(folder: &Folder) -> (Child, SocketAddr) {
+fn spawn(folder: &OwnFolder) -> (Child, SocketAddr) {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(folder.log())
+        .open(log_file(folder))
         .unwrap();
     let mut child = Command::new(PROGRAM)
         .args(["serve", "--demo", "--listen", "127.0.0.1:0", "--config"])
-        .arg(folder.config())
+        .arg(config_file(folder))
         .arg("--data-dir")
-        .arg(&folder.path)
+        .arg(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .unwrap();
-    std::fs::write(folder.path.join("server.pid"), child.id().to_string()).unwrap();
+    std::fs::write(folder.path().join("server.pid"), child.id().to_string()).unwrap();
     let out = child.stdout.take().unwrap();
     let (sender, lines) = std::sync::mpsc::channel();
     // Reads to the end, so that the server never blocks on its own words.
@@ -317,7 +331,7 @@ fn spawn(folder: &Folder) -> (Child, SocketAddr) {
         let line = lines.recv_timeout(left).unwrap_or_else(|_| {
             let _gone = child.kill();
             let _gone = child.wait();
-            let log = std::fs::read_to_string(folder.log()).unwrap_or_default();
+            let log = std::fs::read_to_string(log_file(folder)).unwrap_or_default();
             panic!("the server did not start:\n{log}");
         });
         if let Some(url) = line.strip_prefix("Hubbub listens on http://") {
@@ -326,62 +340,5 @@ fn spawn(folder: &Folder) -> (Child, SocketAddr) {
         if let Some(address) = address {
             return (child, address);
         }
-    }
-}
-
-/// A data folder, and a shell that waits for our end of a pipe to close, which the kernel does even
-/// when we are killed, then kills what runs in the folder and removes it.
-struct Folder {
-    path: PathBuf,
-    watchdog: std::sync::Mutex<Child>,
-}
-
-impl Folder {
-    fn new() -> Self {
-        use std::os::unix::process::CommandExt as _;
-        let path = tempfile::Builder::new()
-            .prefix("hubbub-test-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .unwrap()
-            .keep();
-        let script = r#"read -r _
-            kill -KILL "$(cat "$1/server.pid")"
-            pid="$(head -n 1 "$1/postgres/data/postmaster.pid")"
-            kill -QUIT "$pid" && while kill -0 "$pid"; do sleep 0.05; done
-            rm -rf "$1""#;
-        let child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Self {
-            path,
-            watchdog: std::sync::Mutex::new(child),
-        }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.path.join("hubbub.toml")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.path.join("server.log")
-    }
-
-    fn postmaster(&self) -> PathBuf {
-        self.path.join("postgres/data/postmaster.pid")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let mut child = self.watchdog.lock().unwrap();
-        drop(child.stdin.take());
-        let _ended = child.wait();
     }
 }
