@@ -137,25 +137,26 @@ impl Hub {
     pub async fn drain(&self, grace: Duration, deadline: Duration) -> bool {
         let started = Instant::now();
         let mut told_at = None::<Instant>;
+        let mut left = None;
         while self.0.ports.busy.count() > 0 {
+            let busy = self.0.ports.busy.count();
             if started.elapsed() >= deadline {
-                tracing::warn!(
-                    sessions = self.0.ports.busy.count(),
-                    "not everything ended in time"
-                );
+                tracing::warn!(sessions = busy, "not everything ended in time");
                 return false;
             }
             let is_due = told_at.is_none_or(|at| at.elapsed() >= DRAIN_INTERVAL);
             if started.elapsed() >= grace && is_due {
                 told_at = Some(Instant::now());
-                let told = self
-                    .0
-                    .sessions
-                    .all()
-                    .iter()
-                    .filter(|s| s.end_replies())
-                    .count();
-                tracing::info!(sessions = told, "ending the replies that are left");
+                // Said when it changes: while storage is away it does not, for as long as a drain lasts.
+                if left != Some(busy) {
+                    left = Some(busy);
+                    tracing::info!(sessions = busy, "ending the replies that are left");
+                }
+                for session in self.0.sessions.all() {
+                    if !session.end_replies() {
+                        tracing::debug!(session = %session.session(), "too busy to be told now");
+                    }
+                }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

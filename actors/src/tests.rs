@@ -9,6 +9,7 @@ mod draining;
 mod joining;
 mod lifecycle;
 mod limits;
+mod log;
 mod node;
 mod recorder;
 mod stopping;

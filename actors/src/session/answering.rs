@@ -21,7 +21,9 @@ use crate::reply::{CancelReply, Reply, ReplyTask};
 use crate::writer::{AppendError, AppendResult};
 
 /// Pause before an end that could not be committed is tried again. It is tried until it is committed
-/// or somebody else has ended the reply: an answer without an end would break a promise.
+/// or somebody else has ended the reply: an answer without an end would break a promise. Devices are told
+/// of no end meanwhile: an attempt whose answer was lost may have stored this one all the same, and then
+/// an end made up for them would be the first of two.
 pub(crate) const END_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {

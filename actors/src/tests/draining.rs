@@ -5,6 +5,7 @@ use std::time::Duration;
 use hubbub_protocol::ErrorCode;
 use tokio::time::Instant;
 
+use super::log::Log;
 use super::node::{Node, run};
 use super::view::End;
 use crate::testing::{ScriptedUpstream, Step};
@@ -75,6 +76,27 @@ fn a_drain_waits_for_commits_and_gives_up_at_its_deadline() {
         node.store.set_away(false);
         assert!(node.hub.drain(GRACE, DEADLINE).await);
         assert!(node.store.pending(session).is_empty());
+    });
+}
+
+#[test]
+fn a_drain_that_waits_for_storage_says_so_once() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        node.upstream
+            .usually(vec![Step::text("endless"), Step::Hang]);
+        node.post(session, "hi").await.unwrap();
+        device.until_text().await;
+        node.store.set_away(true);
+        let log = Log::default();
+        let listening = tracing::subscriber::set_default(log.clone());
+        assert!(!node.hub.drain(GRACE, DEADLINE).await);
+        drop(listening);
+        assert_eq!(log.count("ending the replies that are left"), 1);
+        node.store.set_away(false);
+        assert!(node.hub.drain(Duration::ZERO, DEADLINE).await);
     });
 }
 
