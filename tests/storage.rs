@@ -29,3 +29,5 @@ mod outage;
 mod tables;
 #[path = "storage/throughput.rs"]
 mod throughput;
+#[path = "storage/tls.rs"]
+mod tls;

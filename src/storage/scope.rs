@@ -110,6 +110,9 @@ impl Transaction {
     /// [`StorageError::Aborted`] if a statement of it failed: nothing is stored then. Any other error
     /// leaves it open whether the commit happened.
     pub(crate) async fn commit(self) -> Result<(), StorageError> {
+        if !self.begun.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.commit_behind(async |_: &Self| Ok(())).await
     }
 
