@@ -58,6 +58,8 @@ mod raw;
 mod resume;
 #[path = "server/retry.rs"]
 mod retry;
+#[path = "server/revoked.rs"]
+mod revoked;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/stream.rs"]

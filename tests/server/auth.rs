@@ -8,7 +8,7 @@ use crate::client::{Caller, Credentials, Device, Response, of};
 use crate::server::{TestServer, shared};
 
 /// The answer to a handshake that is expected to be refused.
-async fn refused(caller: &Caller, protocols: &str, origin: Option<&str>) -> Response {
+pub async fn refused(caller: &Caller, protocols: &str, origin: Option<&str>) -> Response {
     let mut request = caller
         .request("GET", "/v1/connect")
         .header("connection", "Upgrade")
@@ -22,7 +22,7 @@ async fn refused(caller: &Caller, protocols: &str, origin: Option<&str>) -> Resp
     Caller::try_send(request).await.unwrap()
 }
 
-async fn connect(server: &TestServer, ticket: &str) -> Device {
+pub async fn connect(server: &TestServer, ticket: &str) -> Device {
     let ticket = Credentials::Ticket(ticket.to_owned());
     Device::connect_as(server.address, &ticket).await.unwrap()
 }
@@ -107,24 +107,6 @@ async fn a_revoked_key_is_no_key() {
         refused(&caller, "hubbub.v1", None).await.problem().code,
         ErrorCode::Unauthorized
     );
-}
-
-#[tokio::test]
-async fn a_ticket_opens_one_connection() {
-    let server = shared().await;
-    let caller = Caller::with(server, None);
-    let (ticket, _) = caller.visitor(server.demo.bot).await;
-    let device = connect(server, &ticket).await;
-    assert_eq!(device.welcome.principal.kind, PrincipalKind::Visitor);
-    let again = refused(&caller, &format!("hubbub.v1, ticket.{ticket}"), None).await;
-    assert_eq!(again.problem().code, ErrorCode::Unauthorized);
-
-    // Of many at once, exactly one.
-    let (ticket, _) = caller.visitor(server.demo.bot).await;
-    let credentials = Credentials::Ticket(ticket);
-    let attempts = (0..8).map(|_| Device::connect_as(server.address, &credentials));
-    let attempts = futures_util::future::join_all(attempts).await;
-    assert_eq!(attempts.iter().filter(|attempt| attempt.is_ok()).count(), 1);
 }
 
 #[tokio::test]

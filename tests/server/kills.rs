@@ -22,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::client::{Caller, Device};
+use crate::client::{Caller, Device, in_time};
 use crate::crash::{Acknowledged, assert_kept, wait_for_ends};
 use crate::pg_proxy::PgProxy;
 use crate::postgres::{self, OwnFolder};
@@ -114,8 +114,10 @@ impl Rig {
                 trigger.clone(),
             ));
         }
+        // Everybody is there; then everybody begins. What came before counts for nothing.
+        in_time(ready.wait()).await;
         self.arm(point.at, skip, &trigger);
-        ready.wait().await;
+        in_time(ready.wait()).await;
         if let At::Within(most) = point.at {
             let moment = self.random.random_range(0..most);
             tokio::time::sleep(Duration::from_millis(moment)).await;

@@ -1,14 +1,24 @@
-//! What a ticket opens: the bot of the page it was issued to, and nothing else.
+//! What a ticket opens, how often and for how long: the bot of the page it was issued to and nothing
+//! else, one connection, within 30 s.
 
+use std::time::Duration;
+
+use hubbub::identity::digest;
 use hubbub_protocol::client::Join;
-use hubbub_protocol::{BotId, ErrorCode};
+use hubbub_protocol::{BotId, ErrorCode, PrincipalKind, Timestamp};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Error;
 
+use crate::auth::{connect, refused};
 use crate::client::{Caller, Credentials, Device, of};
 use crate::server::{TestServer, shared};
 
+const AT_ONCE: usize = 1_000;
+const LIFETIME: Duration = Duration::from_secs(30);
+
 /// A device with a ticket of a bot's widget, for the visitor of a token.
-async fn connect(server: &TestServer, bot: BotId, token: Option<&str>) -> (Device, String) {
+async fn connect_from(server: &TestServer, bot: BotId, token: Option<&str>) -> (Device, String) {
     let path = format!("/v1/widget/{bot}/tickets");
     let body = token.map_or(json!({}), |token| json!({ "visitor_token": token }));
     let minted = Caller::with(server, None).post(&path, &body).await;
@@ -32,7 +42,7 @@ fn new_of(bot: BotId) -> Join {
 async fn a_ticket_of_one_bots_widget_opens_and_joins_sessions_of_no_other() {
     let server = shared().await;
     let (bot, other) = (server.demo.bot, Caller::new(server).bot(&["sim"]).await);
-    let (mut device, token) = connect(server, bot, None).await;
+    let (mut device, token) = connect_from(server, bot, None).await;
     let session = device.open(bot).await.session;
     for wrong in [other, BotId::generate()] {
         let refused = device.try_join(new_of(wrong)).await.unwrap_err();
@@ -40,7 +50,7 @@ async fn a_ticket_of_one_bots_widget_opens_and_joins_sessions_of_no_other() {
     }
 
     // The same person, on the page of the other bot.
-    let (mut elsewhere, again) = connect(server, other, Some(&token)).await;
+    let (mut elsewhere, again) = connect_from(server, other, Some(&token)).await;
     assert_eq!(again, token);
     let refused = elsewhere.try_join(of(session)).await.unwrap_err();
     assert_eq!(refused.error.code, ErrorCode::NotFound);
@@ -60,4 +70,92 @@ async fn a_ticket_of_a_key_is_bound_to_no_bot() {
     let mut device = Device::connect_as(server.address, &ticket).await.unwrap();
     device.open(server.demo.bot).await;
     device.open(other).await;
+}
+
+/// What a handshake with a ticket is refused with.
+async fn refusal(server: &TestServer, ticket: &str) -> ErrorCode {
+    let caller = Caller::with(server, None);
+    let answer = refused(&caller, &format!("hubbub.v1, ticket.{ticket}"), None).await;
+    assert_eq!(answer.status, 401, "{answer:?}");
+    answer.problem().code
+}
+
+/// Moves a ticket's end so many milliseconds from now; how long it had.
+async fn expire_in(server: &TestServer, ticket: &str, ms: i64) -> Duration {
+    let database = server.database().await;
+    let left = "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM tickets \
+                WHERE ticket_sha256 = $1";
+    let key = digest(ticket);
+    let row = database.query_one(left, &[&key.as_slice()]).await.unwrap();
+    let update = "UPDATE tickets SET expires_at = clock_timestamp() + $2 * interval '1 ms' \
+                  WHERE ticket_sha256 = $1";
+    let changed = database
+        .execute(update, &[&key.as_slice(), &(ms as f64)])
+        .await;
+    assert_eq!(changed.unwrap(), 1);
+    Duration::from_secs_f64(row.get(0))
+}
+
+// R046
+#[tokio::test]
+async fn a_ticket_opens_one_connection() {
+    let server = shared().await;
+    let (ticket, _) = Caller::with(server, None).visitor(server.demo.bot).await;
+    let device = connect(server, &ticket).await;
+    assert_eq!(device.welcome.principal.kind, PrincipalKind::Visitor);
+    // Neither while that connection lives, nor after it.
+    assert_eq!(refusal(server, &ticket).await, ErrorCode::Unauthorized);
+    device.close().await;
+    assert_eq!(refusal(server, &ticket).await, ErrorCode::Unauthorized);
+}
+
+// R046
+#[tokio::test]
+async fn a_ticket_lives_30_seconds_and_is_refused_after_them() {
+    let server = shared().await;
+    let (anonymous, keyed) = (Caller::with(server, None), Caller::new(server));
+    let (of_page, _) = anonymous.visitor(server.demo.bot).await;
+    let minted: Value = keyed.post("/v1/tickets", &json!({})).await.json();
+    let of_key = minted["ticket"].as_str().unwrap();
+    let told: Timestamp = serde_json::from_value(minted["expires_at"].clone()).unwrap();
+    let told = told.unix_ms() - Timestamp::now().unix_ms();
+    assert!((1..=30_000).contains(&told), "told to live {told} ms");
+    for ticket in [of_page.as_str(), of_key] {
+        let had = expire_in(server, ticket, -1).await;
+        assert!(had <= LIFETIME, "lives {had:?}");
+        assert!(had > LIFETIME / 2, "hardly time to connect: {had:?}");
+        for _replay in 0..2 {
+            assert_eq!(refusal(server, ticket).await, ErrorCode::Unauthorized);
+        }
+    }
+    // It was the time that was wrong with them.
+    let (ticket, _) = anonymous.visitor(server.demo.bot).await;
+    expire_in(server, &ticket, 10_000).await;
+    connect(server, &ticket).await;
+}
+
+// R046
+#[tokio::test]
+async fn of_a_thousand_at_once_one_gets_the_connection() {
+    let server = shared().await;
+    let (ticket, _) = Caller::with(server, None).visitor(server.demo.bot).await;
+    let mut attempts = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (address, credentials) = (server.address, Credentials::Ticket(ticket.clone()));
+        attempts.spawn(async move { Device::connect_as(address, &credentials).await });
+    }
+    let (mut connected, mut unauthorized) = (Vec::new(), 0);
+    for attempt in attempts.join_all().await {
+        match attempt {
+            Ok(device) => connected.push(device),
+            Err(Error::Http(answer)) if answer.status() == 401 => unauthorized += 1,
+            // A busy server says so; that uses nothing up.
+            Err(Error::Http(answer)) if answer.status() == 503 => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    println!("{unauthorized} of {AT_ONCE} were told 401");
+    assert_eq!(connected.len(), 1);
+    assert!(unauthorized > AT_ONCE / 2, "only {unauthorized} were tried");
+    connected.remove(0).assert_works().await;
 }

@@ -14,7 +14,7 @@ use hubbub_protocol::{
 use tokio::sync::Barrier;
 
 use super::points::{Sight, Trigger};
-use crate::client::{Caller, Credentials, Device, Gone, is_end, message, of};
+use crate::client::{Caller, Credentials, Device, Gone, in_time, is_end, message, of};
 use crate::crash::Acknowledged;
 use crate::server::TOKENS;
 
@@ -52,7 +52,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Opens sessions and, when everybody is ready, chats in all of them until the server is gone.
+    /// Opens sessions and, at the second meeting with everybody, chats in all of them until the server is gone.
     pub async fn chat_until_gone(
         address: SocketAddr,
         key: String,
@@ -77,7 +77,8 @@ impl Visitor {
             };
             visitor.chats.insert(joined.session, chat);
         }
-        ready.wait().await;
+        in_time(ready.wait()).await;
+        in_time(ready.wait()).await;
         let sessions: Vec<SessionId> = visitor.chats.keys().copied().collect();
         let mut is_there = true;
         for session in sessions.repeat(AHEAD) {
