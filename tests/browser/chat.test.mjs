@@ -2,53 +2,31 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import {
-  answerHas,
-  bubbles,
-  eventually,
-  launch,
-  openChat,
-  say,
-  settled,
-  visitor,
-} from "./support/browser.mjs";
-import { answerTo, Hubbub, SimLlm, withUpstreams } from "./support/processes.mjs";
+import { answerHas, bubbles, eventually, openChat, say, settled, visitor } from "./support/browser.mjs";
+import { answerTo } from "./support/processes.mjs";
+import { Stage } from "./support/stage.mjs";
 
 const TOKENS = 80;
-const PACE = { mode: "ok", ttft_ms: 300, token_interval_ms: 40, tokens: TOKENS };
 
-let browser;
+let stage;
 let context;
 let noted;
 let hubbub;
 let sim;
 
 before(async () => {
-  sim = await SimLlm.start({ "ttft-ms": 300, "token-interval-ms": 40, tokens: TOKENS, seed: 1 });
-  hubbub = await Hubbub.start(withUpstreams({ sim: sim.url }));
-  browser = await launch();
+  stage = await Stage.start({ tokens: TOKENS });
+  ({ hubbub, sim } = stage);
 });
-after(async () => {
-  await browser?.close();
-  await hubbub?.stop();
-  await sim?.stop();
-});
+after(() => stage?.stop());
 beforeEach(async () => {
-  await sim.control({ ...PACE, reset_counters: true });
-  ({ context, noted } = await visitor(browser));
+  await sim.control({ ...stage.pace, reset_counters: true });
+  ({ context, noted } = await visitor(stage.browser));
 });
 afterEach(async () => {
   await context.close();
   assert.deepEqual(noted, []);
 });
-
-/** The messages of the open session as the server has them. */
-async function stored(page) {
-  const key = `hubbub:${hubbub.demo.bot}:session`;
-  const session = await page.evaluate((name) => localStorage.getItem(name), key);
-  const { messages } = await hubbub.api("GET", `/v1/sessions/${session}/messages?limit=200`);
-  return messages.map(({ text }) => text);
-}
 
 // R001, R003: every device of a session sees the same, while it grows and at its end.
 test("two tabs show the same text while it is written and at the end", { timeout: 60_000 }, async () => {
@@ -97,7 +75,7 @@ test("a reload in mid-answer keeps everything and doubles nothing", { timeout: 6
   await page.waitForSelector(".bubble.them .text");
   await settled(page);
   assert.deepEqual(await bubbles(page), all);
-  assert.deepEqual(await stored(page), all);
+  assert.deepEqual((await stage.stored(page)).map(({ text }) => text), all);
 });
 
 // R004
@@ -150,7 +128,7 @@ test("a failed upstream shows one failed answer; trying again works when it is b
   const words = await page.textContent(".bubble.failed .line");
   assert.doesNotMatch(words, /127\.0\.0\.1|500|sim|http/i, "the inside shows");
   assert.equal(await page.locator(".bubble.failed button").textContent(), "Try again");
-  await sim.control(PACE);
+  await sim.control(stage.pace);
   await page.click(".bubble.failed button");
   await answerHas(page, ` t${TOKENS - 1}`);
   await settled(page);

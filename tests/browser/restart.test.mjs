@@ -2,31 +2,26 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { answerHas, bubbles, eventually, launch, openChat, say, settled, visitor } from "./support/browser.mjs";
-import { answerTo, Hubbub, SimLlm, withUpstreams } from "./support/processes.mjs";
+import { answerHas, bubbles, eventually, openChat, say, settled, visitor } from "./support/browser.mjs";
+import { answerTo } from "./support/processes.mjs";
+import { Stage } from "./support/stage.mjs";
 
 const TOKENS = 80;
-/** A reply of a dead server is failed when its lease has run out, after 15 s. */
+/** A reply of a dead server is failed when its lease has run out, after 15 s at the latest. */
 const HEALED_MS = 40_000;
 
-let browser;
+let stage;
 let hubbub;
-let sim;
 
 before(async () => {
-  sim = await SimLlm.start({ "ttft-ms": 300, "token-interval-ms": 40, tokens: TOKENS, seed: 1 });
-  hubbub = await Hubbub.start(withUpstreams({ sim: sim.url }));
-  browser = await launch();
+  stage = await Stage.start({ tokens: TOKENS });
+  ({ hubbub } = stage);
 });
-after(async () => {
-  await browser?.close();
-  await hubbub?.stop();
-  await sim?.stop();
-});
+after(() => stage?.stop());
 
 // R010, R011: kill -9, then messages written while there is no server.
 test("the server is killed in mid-answer: nothing is lost, nothing doubled", { timeout: 150_000 }, async (t) => {
-  const { context, noted } = await visitor(browser);
+  const { context, noted } = await visitor(stage.browser);
   const page = await openChat(context, hubbub);
   await say(page, "Before");
   await answerHas(page, ` t${TOKENS - 1}`);
@@ -67,9 +62,7 @@ test("the server is killed in mid-answer: nothing is lost, nothing doubled", { t
     assert.equal(texts.filter((text) => text === answer).length, 1, `answers to ${question}`);
   }
   // The same, as the server has it, and as a new page of the visitor sees it.
-  const key = `hubbub:${hubbub.demo.bot}:session`;
-  const session = await page.evaluate((name) => localStorage.getItem(name), key);
-  const { messages } = await hubbub.api("GET", `/v1/sessions/${session}/messages?limit=200`);
+  const messages = await stage.stored(page);
   const visitors = messages.filter(({ role }) => role === "visitor").map(({ text }) => text);
   assert.deepEqual(visitors, asked);
   assert.deepEqual(messages.map(({ seq }) => seq), messages.map((_, index) => index + 1));
