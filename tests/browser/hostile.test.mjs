@@ -1,12 +1,17 @@
 // Hostile text, as a visitor sends it and as a model says it, is only text.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { after, before, test } from "node:test";
 import { launch, openChat, say, settled, visitor } from "./support/browser.mjs";
 import { Parrot } from "./support/parrot.mjs";
 import { Hubbub, withUpstreams } from "./support/processes.mjs";
+
+/** Visitors at once; each says its share of the corpus, and no more than the window holds. */
+const VISITORS = 6;
+/** Into how many pieces the model cuts what it says, in turn. The last: letter by letter. */
+const CUTS = [1, 2, 3, 7, 23, 100_000];
 
 let browser;
 let hubbub;
@@ -29,63 +34,131 @@ after(async () => {
 /** The widget's own corpus, so that there is one. */
 async function corpus() {
   const widget = new URL("../../widget/", import.meta.url);
-  const { transform } = createRequire(new URL("package.json", widget))("esbuild");
-  const source = readFileSync(new URL("tests/browser/payloads.ts", widget), "utf8");
-  const { code } = await transform(source, { loader: "ts", format: "esm" });
-  const { PAYLOADS } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+  const { build } = createRequire(new URL("package.json", widget))("esbuild");
+  const entry = fileURLToPath(new URL("tests/browser/payloads.ts", widget));
+  const built = await build({ entryPoints: [entry], bundle: true, write: false, format: "esm" });
+  const { PAYLOADS } = await import(`data:text/javascript,${encodeURIComponent(built.outputFiles[0].text)}`);
   return PAYLOADS;
 }
 
-// R052
-test("hostile text is only text: no dialog, no request, no handler, no policy breached", { timeout: 180_000 }, async (t) => {
-  const { context, noted } = await visitor(browser);
-  await context.addInitScript(() => {
-    globalThis.breaches = [];
-    document.addEventListener("securitypolicyviolation", (event) => {
-      globalThis.breaches.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
-    });
+/** Notes every element, attribute and link that was ever in the page, also in the middle of a stream. */
+function watch() {
+  const seen = new Set();
+  const note = (one) => {
+    if (one.namespaceURI !== "http://www.w3.org/1999/xhtml" && !one.closest("button")) seen.add(`<${one.nodeName}>`);
+    seen.add(one.localName);
+    for (const { name } of one.attributes) if (!/^(class|aria-.*|dir|role|title)$/.test(name)) seen.add(`${one.localName} ${name}`);
+    if (one.localName !== "a" || !one.hasAttribute("href")) return;
+    seen.add(`href ${new URL(one.getAttribute("href"), "relative:").protocol}`);
+    seen.add(`${one.target} ${one.rel}`);
+  };
+  const changed = ({ target, addedNodes }) => {
+    if (target.closest?.(".log")) note(target);
+    for (const node of addedNodes) {
+      if (node.nodeType !== 1) continue;
+      for (const one of [node, ...node.querySelectorAll("*")]) if (one.closest(".log")) note(one);
+    }
+  };
+  const all = { subtree: true, childList: true, attributes: true };
+  new MutationObserver((changes) => changes.forEach(changed)).observe(document, all);
+  const breaches = [];
+  document.addEventListener("securitypolicyviolation", (event) => {
+    breaches.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`);
   });
+  Object.assign(globalThis, { seen, breaches });
+}
+
+const ELEMENTS =
+  "a article blockquote br button code del div em h2 h3 h4 h5 h6 hr i li ol p path pre s section span strong svg table td th time tr ul";
+const HARMLESS = new Set([
+  ...ELEMENTS.split(" "),
+  ...["a href", "a target", "a rel", "pre tabindex", "ol start", "time datetime", "button type", "section tabindex"],
+  ...["button disabled", "href http:", "href https:", "href mailto:", "_blank noopener nofollow noreferrer"],
+]);
+
+const strange = async (page) => {
+  const { seen, breaches, ran } = await page.evaluate(() => ({
+    seen: [...globalThis.seen],
+    breaches: globalThis.breaches,
+    ran: "hacked" in globalThis,
+  }));
+  assert.ok(seen.includes("a href") && seen.includes("article"), "the watch saw nothing");
+  return { odd: seen.filter((one) => !HARMLESS.has(one)), breaches, ran };
+};
+const INERT = { odd: [], breaches: [], ran: false };
+
+/** A visitor whose pages are watched; `foreign` collects requests to anywhere else. */
+async function watched() {
+  const { context, noted } = await visitor(browser);
+  await context.addInitScript(watch);
   const foreign = [];
   context.on("request", (request) => {
     if (!request.url().startsWith(hubbub.url)) foreign.push(request.url());
   });
-  // Cut into pieces, so that markup also arrives half.
-  parrot.answer = (question) => ({ text: `${question}\n\nend ${parrot.said}`, pieces: 7, everyMs: 5 });
-  const page = await openChat(context, hubbub);
-  for (const [index, payload] of payloads.entries()) {
-    parrot.said = index;
-    await say(page, payload);
-    await page.waitForSelector(`text="end ${index}"`);
+  return { context, noted, foreign };
+}
+
+/** A text as a form field holds it, and as the widget sends it. */
+const asWritten = (text) => text.replace(/\r\n?/g, "\n").trim();
+
+// R052
+test("hostile text is only text: no dialog, no request, no handler, no policy breached", { timeout: 120_000 }, async (t) => {
+  const numbers = new Map(payloads.map((payload, index) => [asWritten(payload), index]));
+  parrot.answer = (question) => {
+    const index = numbers.get(question);
+    return { text: `${question}\n\nend ${index}`, pieces: CUTS[index % CUTS.length] };
+  };
+  // Three of five, which is what a minute allows; the widget's own test draws all of them.
+  const all = [...numbers.keys()].filter((_, index) => index % 5 < 3);
+  assert.ok(all.length >= 300 && all.length / VISITORS <= 100, "too few, or more than the window holds");
+  await Promise.all(
+    Array.from({ length: VISITORS }, async (_, number) => {
+      const { context, noted, foreign } = await watched();
+      const page = await openChat(context, hubbub);
+      const said = all.filter((_, index) => index % VISITORS === number);
+      for (const [index, text] of said.entries()) {
+        await say(page, text);
+        await page.waitForFunction(
+          (count) => document.querySelectorAll(".them time").length === count,
+          index + 1,
+        );
+      }
+      await settled(page);
+      const shown = () => page.$$eval(".bubble.me .text", (all) => all.map((one) => one.textContent));
+      // What a person writes is shown letter for letter.
+      assert.deepEqual(await shown(), said);
+      assert.deepEqual(await strange(page), INERT);
+      // Once more as history, rendered whole instead of in pieces.
+      await page.reload();
+      await page.waitForSelector(".bubble.them");
+      await settled(page);
+      assert.deepEqual(await shown(), said.slice(-25));
+      assert.deepEqual(await strange(page), INERT);
+      assert.deepEqual({ noted, foreign }, { noted: [], foreign: [] });
+      await context.close();
+    }),
+  );
+  t.diagnostic(`${all.length} payloads, each said by both sides`);
+});
+
+// R052
+test("a bot's hostile name is only a name", { timeout: 60_000 }, async () => {
+  const names = payloads.filter((one) => [...one].length <= 100 && one.trim() === one && one !== "");
+  const { context, noted, foreign } = await watched();
+  parrot.answer = () => ({ text: "[Hello](https://ok.example)" });
+  for (let index = 0; index < names.length; index += 50) {
+    const name = names[index];
+    await hubbub.api("PATCH", `/v1/bots/${hubbub.demo.bot}`, { name });
+    const page = await openChat(context, hubbub);
+    assert.equal(await page.textContent("h1"), name);
+    await say(page, "Who are you?");
+    await page.waitForSelector(".them:last-child a");
     await settled(page);
-    // What a person writes is shown letter for letter.
-    const mine = await page.$$eval(".bubble.me .text", (all) => all.at(-1).textContent);
-    assert.equal(mine, payload.trim());
+    assert.equal(await page.$$eval(".them .sr", (all) => all.at(-1).textContent), `${name}: `);
+    assert.deepEqual(await strange(page), INERT);
+    await page.close();
   }
-  t.diagnostic(`${payloads.length} payloads, each said by both sides`);
-  const look = () =>
-    page.evaluate(() => {
-      const active = "script,iframe,object,embed,img,video,audio,style,link,form,base,meta,svg,math";
-      const all = [...document.querySelectorAll(".log *")];
-      const safe = (link) =>
-        /^(https?:|mailto:)/.test(link.getAttribute("href")) &&
-        link.target === "_blank" &&
-        link.rel.includes("noopener");
-      return {
-        active: document.querySelectorAll(`.log :is(${active}):not(button *)`).length,
-        attributes: all.flatMap((one) => one.getAttributeNames().filter((name) => /^on|^style|^src/.test(name))),
-        unsafeLinks: [...document.querySelectorAll(".log a[href]")].filter((link) => !safe(link)).length,
-        ran: "hacked" in globalThis,
-        breaches: globalThis.breaches,
-      };
-    });
-  const inert = { active: 0, attributes: [], unsafeLinks: 0, ran: false, breaches: [] };
-  assert.deepEqual(await look(), inert);
-  // Once more as history, rendered whole instead of in pieces.
-  await page.reload();
-  await page.waitForSelector(`text="end ${payloads.length - 1}"`);
-  assert.deepEqual(await look(), inert);
-  assert.deepEqual(foreign, []);
-  assert.deepEqual(noted, []);
+  assert.deepEqual({ noted, foreign }, { noted: [], foreign: [] });
   await context.close();
 });
 

@@ -1,82 +1,9 @@
-// Text that has broken chat widgets: markup, broken markup, markdown that becomes markup, addresses.
+// Text that has broken chat widgets, or could: markup and broken markup, markup that a parser mends
+// into something else, markdown that becomes markup, addresses, control characters, nesting, template
+// syntax. Made from lists of vectors and the contexts they are put into. The tests against the real
+// server use it too.
 
-const RUN = "globalThis.hacked=1;alert(1)";
+import { MARKUP } from "./payloads/markup.ts";
+import { TEXT } from "./payloads/text.ts";
 
-const MARKUP = [
-  `<script>${RUN}</script>`,
-  `<img src=x onerror="${RUN}">`,
-  `<svg onload="${RUN}">`,
-  `<svg><script>${RUN}</script></svg>`,
-  `<iframe srcdoc="<script>parent.hacked=1</script>"></iframe>`,
-  `<iframe src="javascript:${RUN}"></iframe>`,
-  `<body onload="${RUN}">`,
-  `<details open ontoggle="${RUN}">`,
-  `<input autofocus onfocus="${RUN}">`,
-  `<video><source onerror="${RUN}"></video>`,
-  `<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=${RUN}&gt;">`,
-  `<form><math><mtext></form><form><mglyph><style></math><img src onerror=${RUN}>`,
-  `<noscript><p title="</noscript><img src=x onerror=${RUN}>">`,
-  `<template><script>${RUN}</script></template>`,
-  `<link rel=stylesheet href="https://evil.example/a.css">`,
-  `<meta http-equiv=refresh content="0;url=https://evil.example">`,
-  `<base href="https://evil.example/">`,
-  `<object data="data:text/html,<script>${RUN}</script>"></object>`,
-  `<style>@import "https://evil.example/a.css";</style>`,
-  `"><script>${RUN}</script>`,
-  `'-alert(1)-'`,
-  `\${alert(1)}`,
-  `{{constructor.constructor('alert(1)')()}}`,
-  `<a href="javascript:${RUN}">x</a>`,
-  `<div style="background:url(https://evil.example/x)">x</div>`,
-  "\u202e<script>alert(1)</script>\u202c",
-  "<scr\u0000ipt>alert(1)</scr\u0000ipt>".replaceAll("\u0000", "\ufffd"),
-];
-
-const ADDRESSES = [
-  `javascript:${RUN}`,
-  `JaVaScRiPt:${RUN}`,
-  ` javascript:${RUN}`,
-  `java\tscript:${RUN}`,
-  `\u0001javascript:${RUN}`,
-  `javascript&colon;${RUN}`,
-  `javascript:%61lert(1)`,
-  `data:text/html;base64,PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==`,
-  `vbscript:msgbox(1)`,
-  `file:///etc/passwd`,
-  `blob:https://evil.example/1`,
-  `//evil.example/x`,
-  `/v1/sessions`,
-  `?a=b`,
-  `#x`,
-  `https://evil.example/x" onmouseover="${RUN}`,
-  `https://evil.example/x' onmouseover='${RUN}`,
-  `intent://evil#Intent;end`,
-];
-
-const MARKDOWN = [
-  `![alt](https://evil.example/pixel.png)`,
-  `![alt](https://evil.example/pixel.png "onerror=${RUN}")`,
-  `[![a](https://evil.example/a.png)](javascript:${RUN})`,
-  `[x](https://ok.example "onclick=${RUN}")`,
-  `<javascript:${RUN}>`,
-  `<https://ok.example/"onclick=${RUN}>`,
-  "```html\n<script>alert(1)</script>\n```",
-  '```"><script>alert(1)</script>\nx\n```',
-  "`<img src=x onerror=alert(1)>`",
-  `| a | b |\n|---|---|\n| <img src=x onerror=${RUN}> | [x](javascript:${RUN}) |`,
-  `${"> ".repeat(60)}deep`,
-  `${"- ".repeat(40)}deep`,
-  `${"*_".repeat(60)}x${"_*".repeat(60)}`,
-  `${"[".repeat(60)}x${"](javascript:alert(1))".repeat(60)}`,
-  `$\\href{javascript:alert(1)}{x}$ and $$<script>alert(1)</script>$$`,
-  `- [x] <script>alert(1)</script>\n- [ ] x`,
-  `# <img src=x onerror=${RUN}>`,
-  `[x]: javascript:${RUN}\n\n[x]`,
-];
-
-export const PAYLOADS: string[] = [
-  ...MARKUP,
-  ...ADDRESSES.flatMap((address) => [`[x](${address})`, `![x](${address})`]),
-  ...ADDRESSES.slice(0, 6).map((address) => `<${address}>`),
-  ...MARKDOWN,
-];
+export const PAYLOADS: string[] = [...new Set([...MARKUP, ...TEXT])];

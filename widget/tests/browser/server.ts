@@ -53,6 +53,8 @@ export class TestServer {
   sends: { id: string; text: string }[] = [];
   unexpected: string[] = [];
   answer: (text: string) => Answer = (text) => ({ text: `You said: ${text}` });
+  /** What a ticket tells of the bot; nothing, as long as it has no name. */
+  bot = { name: "", greeting: "" };
   /** Sends are swallowed: no ack, nothing stored. */
   deaf = false;
   #http = createServer((request, response) => void this.#serve(request, response));
@@ -97,6 +99,12 @@ export class TestServer {
     return id;
   }
 
+  /** Writes a message into a session, as anybody. */
+  put(id: string, role: MessageBody["role"], author: string, text: string): void {
+    const held = this.sessions.get(id)?.messages;
+    held?.push({ ...message(id, held.length + 1, role, text), author });
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://test");
     const file = FILES[url.pathname];
@@ -126,6 +134,7 @@ export class TestServer {
         ticket: randomUUID(),
         expires_at: new Date(Date.now() + 30_000).toISOString(),
         visitor: { id: randomUUID(), token },
+        ...(this.bot.name && { bot: this.bot }),
       });
     } else if (/^\/v1\/sessions\/[^/]+\/messages$/.test(url.pathname)) {
       this.#history(url, request, response);
