@@ -10,6 +10,7 @@
 
 mod answer;
 mod behaviour;
+mod completion;
 mod connection;
 mod http;
 

@@ -1,11 +1,13 @@
 //! `chats`: many people talk to the bot at once, and every word of every answer is checked.
 
+mod question;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use hubbub_protocol::{ClientMessageId, SessionId};
+use hubbub_protocol::SessionId;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -14,13 +16,15 @@ use super::api::{self, Api};
 use super::process::{self, Usage};
 use super::report::{Report, Violations};
 use super::stats::{Latencies, number, ratio};
-use super::target::{Progress, Target};
-use super::transcript::{Ended, Held, Transcript};
-use super::wire::{self, Incoming, Wire};
-use crate::simllm;
+use super::target::{Progress, Target, say};
+use super::transcript::{Held, Transcript};
+use super::wire::{self, Wire};
+use question::ask;
 
 /// Silence listened to after the last answer, for what must not come.
 const AFTERMATH: Duration = Duration::from_millis(300);
+/// How often the terminal is told how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Sessions read back at once.
 const READ_BACK_AT_ONCE: usize = 16;
 
@@ -117,7 +121,7 @@ pub async fn run(
     };
     let usage_before = target.server_pid.map(process::sample);
     let own_before = process::sample_self();
-    let peak = drive(&run).await;
+    let ((), peak) = process::peak_rss_while(target.server_pid, drive(&run)).await;
     let seconds = begin.elapsed().as_secs_f64();
     let usage_after = target.server_pid.map(process::sample);
     let own_after = process::sample_self();
@@ -142,8 +146,8 @@ pub async fn run(
     Ok(report)
 }
 
-/// Runs all chats to their end; answers the server's peak memory, in bytes.
-async fn drive(run: &Run) -> f64 {
+/// Runs all chats to their end.
+async fn drive(run: &Run) {
     let mut chats = JoinSet::new();
     let begin = Instant::now();
     let step = run.options.ramp / f64::from(run.options.concurrency.max(1));
@@ -151,25 +155,18 @@ async fn drive(run: &Run) -> f64 {
         let starts_at = begin + Duration::from_secs_f64(step * f64::from(index));
         chats.spawn(chat(run.clone(), index, starts_at));
     }
-    let mut sampling = tokio::time::interval(process::SAMPLE_EVERY);
-    let mut progress = Progress::default();
-    let mut peak: f64 = 0.0;
+    let mut progress = tokio::time::interval(PROGRESS_EVERY);
     loop {
         tokio::select! {
             ended = chats.join_next() => match ended {
-                None => return peak,
+                None => return,
                 Some(Ok(())) => {}
                 Some(Err(error)) => run.found().violations.add(format!("a chat died: {error}")),
             },
-            _ = sampling.tick() => {
-                if let Some(pid) = run.target.server_pid {
-                    peak = peak.max(process::sample(pid).rss_bytes);
-                }
-                progress.tell(|| {
-                    let found = run.found();
-                    format!("chats: {} asked, {} answered, {} violations", found.asked,
-                        found.answered, found.violations.count)
-                });
+            _ = progress.tick() => {
+                let found = run.found();
+                say(&format!("chats: {} asked, {} answered, {} violations", found.asked,
+                    found.answered, found.violations.count));
             }
         }
     }
@@ -222,145 +219,6 @@ async fn chat(run: Run, index: u32, starts_at: Instant) {
     let mut found = run.found();
     found.violations.merge(&transcript.violations);
     found.sessions.push((session, transcript.held));
-}
-
-/// One question under way.
-struct Question<'a> {
-    run: &'a Run,
-    id: ClientMessageId,
-    text: String,
-    asked_at: Instant,
-    last_delta: Option<Instant>,
-    acked: Option<u64>,
-    message_seen: bool,
-}
-
-/// Asks one question and follows its answer to the end.
-async fn ask(
-    run: &Run,
-    wire: &mut Wire,
-    session: SessionId,
-    text: String,
-    transcript: &mut Transcript,
-) -> anyhow::Result<()> {
-    let id = ClientMessageId::generate();
-    let asked_at = Instant::now();
-    wire.say(&wire::send(session, id, text.clone())).await?;
-    run.found().asked += 1;
-    let mut question = Question {
-        run,
-        id,
-        text,
-        asked_at,
-        last_delta: None,
-        acked: None,
-        message_seen: false,
-    };
-    let deadline = asked_at + Duration::from_secs(run.options.deadline);
-    loop {
-        let text = wire.text_by(deadline).await?;
-        if question.take(wire::decode(&text), transcript) {
-            let seen = question.acked.is_some() && question.message_seen;
-            transcript
-                .violations
-                .check(seen, || "an answer before its question".to_owned());
-            return Ok(());
-        }
-    }
-}
-
-impl Question<'_> {
-    /// Takes one frame; `true` when the question has met its end.
-    fn take(&mut self, frame: Incoming<'_>, transcript: &mut Transcript) -> bool {
-        let now = Instant::now();
-        let mut found = self.run.found();
-        found.frames += 1;
-        match frame.kind {
-            "ack" if frame.id == Some(self.id) => {
-                found.ack.record(now - self.asked_at);
-                self.acked = frame.seq;
-                false
-            }
-            "delta" => {
-                let (Some(reply), Some(offset), Some(piece)) =
-                    (frame.reply, frame.offset, frame.text)
-                else {
-                    found.violations.add("a delta lacks a field");
-                    return false;
-                };
-                if transcript.delta(reply, offset, &piece) {
-                    let first = now - self.asked_at;
-                    found.first_delta.record(first);
-                    found
-                        .added
-                        .record(first.saturating_sub(self.run.upstream_ttft));
-                } else if let Some(last) = self.last_delta {
-                    found.gap.record(now - last);
-                }
-                self.last_delta = Some(now);
-                false
-            }
-            "message" => self.message(now, frame, transcript, &mut found),
-            "reply" => {
-                let Some(reply) = frame.reply else {
-                    return false;
-                };
-                let code = match (frame.state, frame.error) {
-                    (Some("failed"), Some(error)) => error.code,
-                    (Some("cancelled"), _) => "cancelled".to_owned(),
-                    _ => return false,
-                };
-                *found.errors.entry(code).or_default() += 1;
-                transcript.end(reply);
-                true
-            }
-            "error" => {
-                *found
-                    .errors
-                    .entry(frame.code.unwrap_or("?").to_owned())
-                    .or_default() += 1;
-                // Refused, so not stored: the question has no answer to wait for.
-                self.acked = Some(0);
-                self.message_seen = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn message(
-        &mut self,
-        now: Instant,
-        frame: Incoming<'_>,
-        transcript: &mut Transcript,
-        found: &mut Found,
-    ) -> bool {
-        let (Some(seq), Some(text)) = (frame.seq, frame.text) else {
-            found.violations.add("a message lacks a field");
-            return false;
-        };
-        if frame.id == Some(self.id) {
-            self.message_seen = true;
-        }
-        let Some(reply) = frame.reply else {
-            transcript.message(seq, frame.id, None, text);
-            return false;
-        };
-        found.total.record(now - self.asked_at);
-        found.answered += 1;
-        found.text_units += text.encode_utf16().count() as u64;
-        if let Some(tokens) = self.run.tokens {
-            found
-                .violations
-                .check(text == simllm::answer_text(&self.text, tokens), || {
-                    format!("the answer to {:?} is not its own: {text:?}", self.text)
-                });
-        }
-        if transcript.message(seq, frame.id, Some(reply), text) == Some(Ended::WithTail) {
-            found.tails += 1;
-        }
-        true
-    }
 }
 
 /// Reads every session back over HTTP and compares.

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::pin::pin;
 use std::time::Duration;
+
+use tokio::time::interval;
 
 /// Clock ticks a second in `/proc/<pid>/stat`: `USER_HZ`, 100 on every Linux platform we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -22,15 +25,35 @@ pub struct Usage {
 
 /// Samples a process; all zero when it is gone.
 pub fn sample(pid: u32) -> Usage {
-    let kib = |file: &str, key: &str| {
-        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        field_kib(&text, key) * 1_024.0
-    };
     Usage {
         cpu_seconds: cpu_seconds(pid),
         tree_cpu_seconds: descendants(pid).into_iter().map(cpu_seconds).sum(),
-        rss_bytes: kib("status", "VmRSS:"),
-        pss_bytes: kib("smaps_rollup", "Pss:"),
+        rss_bytes: rss_bytes(pid),
+        pss_bytes: memory(pid, "smaps_rollup", "Pss:"),
+    }
+}
+
+fn rss_bytes(pid: u32) -> f64 {
+    memory(pid, "status", "VmRSS:")
+}
+
+fn memory(pid: u32, file: &str, key: &str) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    field_kib(&text, key) * 1_024.0
+}
+
+/// The most memory a process had while `work` was done, in bytes; 0 if it is not known.
+pub async fn peak_rss_while<T>(pid: Option<u32>, work: impl Future<Output = T>) -> (T, f64) {
+    let mut work = pin!(work);
+    let mut pace = interval(SAMPLE_EVERY);
+    let mut peak: f64 = 0.0;
+    loop {
+        tokio::select! {
+            done = &mut work => return (done, peak),
+            _ = pace.tick() => {
+                peak = peak.max(pid.map(rss_bytes).unwrap_or_default());
+            }
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! for an effect.
 
 use std::collections::HashSet;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +114,8 @@ pub async fn run(
     let (looking, seen) = watch::channel(None);
     let looking = tokio::spawn(look(target.port(), looking));
     for _ in 0..2 {
-        let (fast, before) = peak_rss_while(target, measured(&deliveries, options, stop)).await;
+        let (fast, before) =
+            process::peak_rss_while(target.server_pid, measured(&deliveries, options, stop)).await;
         without.push(fast);
         if stop.is_cancelled() {
             break;
@@ -125,7 +125,8 @@ pub async fn run(
             let (target, options, seen) = (target.clone(), options.clone(), seen.clone());
             watching.spawn(suffer(target, options, *session, index, seen));
         }
-        let (slow, peak) = peak_rss_while(target, measured(&deliveries, options, stop)).await;
+        let (slow, peak) =
+            process::peak_rss_while(target.server_pid, measured(&deliveries, options, stop)).await;
         with.push(slow);
         growth.push((peak - before).max(0.0));
         while let Some(fate) = watching.join_next().await {
@@ -183,22 +184,6 @@ async fn measured(
         "slow-device: a phase ended, p50 {p50:.2} ms, p99 {p99:.2} ms"
     ));
     Phase { p50, p99 }
-}
-
-/// The most memory the server had while `work` was done, in bytes; 0 if it is not known.
-async fn peak_rss_while<T>(target: &Target, work: impl Future<Output = T>) -> (T, f64) {
-    let mut work = pin!(work);
-    let mut pace = interval(process::SAMPLE_EVERY);
-    let mut peak: f64 = 0.0;
-    loop {
-        tokio::select! {
-            done = &mut work => return (done, peak),
-            _ = pace.tick() => {
-                let rss = target.server_pid.map(|pid| process::sample(pid).rss_bytes);
-                peak = peak.max(rss.unwrap_or_default());
-            }
-        }
-    }
 }
 
 /// Publishes, again and again, which connections the server still holds; aborted with its phase.

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::behaviour::{Behaviour, BehaviourPatch, Draws, Fate};
+use super::behaviour::{BehaviourPatch, Fate};
+use super::completion::{Answer, Completion};
 use super::http::{self, Request};
-use super::{Outcome, Shared, answer};
+use super::{Outcome, Shared};
 
 /// Longest wait for the next request on a kept connection.
 const IDLE: Duration = Duration::from_mins(5);
@@ -24,35 +24,6 @@ const LONGEST_HANG: Duration = Duration::from_mins(10);
 const WRITE_DEADLINE: Duration = Duration::from_mins(1);
 /// Most bytes a client may send ahead of its answer before the connection is cut.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
-/// Most tokens a request may ask for.
-const TOKENS_AT_MOST: u32 = 1_000_000;
-
-/// The part of a chat completion request that matters here.
-#[derive(Deserialize)]
-struct Completion {
-    #[serde(default)]
-    model: String,
-    messages: Vec<Turn>,
-    #[serde(default)]
-    stream: bool,
-    #[serde(default)]
-    stream_options: StreamOptions,
-    max_tokens: Option<u32>,
-    max_completion_tokens: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Turn {
-    role: String,
-    #[serde(default)]
-    content: serde_json::Value,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StreamOptions {
-    include_usage: bool,
-}
 
 /// The client went away, or must go.
 struct Closed;
@@ -307,133 +278,6 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         self.shared.tally.end(self.outcome);
-    }
-}
-
-/// One answer under way.
-struct Answer {
-    id: String,
-    model: String,
-    question: String,
-    stream: bool,
-    include_usage: bool,
-    keep_alive: bool,
-    tokens: u32,
-    finish_reason: &'static str,
-    prompt_tokens: usize,
-    behaviour: Behaviour,
-    draws: Draws,
-    /// A token's event up to its text.
-    event_start: String,
-}
-
-impl Answer {
-    fn new(
-        completion: &Completion,
-        behaviour: Behaviour,
-        draws: Draws,
-        number: u64,
-        keep_alive: bool,
-    ) -> Self {
-        let limit = completion.max_completion_tokens.or(completion.max_tokens);
-        let wanted = behaviour.tokens.min(TOKENS_AT_MOST);
-        let tokens = limit.map_or(wanted, |limit| limit.min(wanted));
-        let id = format!("chatcmpl-sim-{number}");
-        let model = if completion.model.is_empty() {
-            "sim".to_owned()
-        } else {
-            completion.model.clone()
-        };
-        let event_start = format!(
-            "data: {{\"id\":\"{id}\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":{},\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"",
-            serde_json::Value::from(model.as_str()),
-        );
-        let last = completion
-            .messages
-            .iter()
-            .rev()
-            .find(|turn| turn.role == "user");
-        Self {
-            id,
-            model,
-            question: last.map(Turn::text).unwrap_or_default(),
-            stream: completion.stream,
-            include_usage: completion.stream_options.include_usage,
-            keep_alive,
-            tokens,
-            finish_reason: if tokens < wanted { "length" } else { "stop" },
-            prompt_tokens: completion
-                .messages
-                .iter()
-                .map(|turn| turn.text().split_whitespace().count())
-                .sum(),
-            behaviour,
-            draws,
-            event_start,
-        }
-    }
-
-    fn first_wait(&mut self) -> Duration {
-        self.draws
-            .wait(self.behaviour.ttft_ms, self.behaviour.jitter)
-    }
-
-    fn next_wait(&mut self) -> Duration {
-        self.draws
-            .wait(self.behaviour.token_interval_ms, self.behaviour.jitter)
-    }
-
-    fn push_token(&self, out: &mut Vec<u8>, index: u32) {
-        // A token holds nothing that JSON would escape.
-        let token = answer::answer_token(&self.question, index);
-        let end = "\"},\"finish_reason\":null}]}\n\n";
-        http::push_chunk(
-            out,
-            [&self.event_start, token.as_str(), end].concat().as_bytes(),
-        );
-    }
-
-    fn push_event(&self, out: &mut Vec<u8>, delta: &serde_json::Value, finish: Option<&str>) {
-        let event = json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        });
-        http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
-    }
-
-    fn usage(&self) -> serde_json::Value {
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.tokens,
-            "total_tokens": self.prompt_tokens + self.tokens as usize,
-        })
-    }
-
-    fn whole(&self) -> serde_json::Value {
-        let text = answer::answer_text(&self.question, self.tokens);
-        json!({
-            "id": self.id, "object": "chat.completion", "created": 0, "model": self.model,
-            "choices": [{
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": self.finish_reason,
-            }],
-            "usage": self.usage(),
-        })
-    }
-}
-
-impl Turn {
-    /// The text of the turn: a string, or the text parts of a list.
-    fn text(&self) -> String {
-        match &self.content {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Array(parts) => parts
-                .iter()
-                .filter_map(|part| part.get("text").and_then(serde_json::Value::as_str))
-                .collect(),
-            _ => String::new(),
-        }
     }
 }
 

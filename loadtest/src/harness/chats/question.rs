@@ -1,0 +1,150 @@
+//! One question: asked, and its answer followed frame by frame to the end.
+
+use std::time::Duration;
+
+use hubbub_protocol::{ClientMessageId, SessionId};
+use tokio::time::Instant;
+
+use super::{Found, Run};
+use crate::harness::transcript::{Ended, Transcript};
+use crate::harness::wire::{self, Incoming, Wire};
+use crate::simllm;
+
+/// One question under way.
+struct Question<'a> {
+    run: &'a Run,
+    id: ClientMessageId,
+    text: String,
+    asked_at: Instant,
+    last_delta: Option<Instant>,
+    acked: Option<u64>,
+    message_seen: bool,
+}
+
+/// Asks one question and follows its answer to the end.
+pub(super) async fn ask(
+    run: &Run,
+    wire: &mut Wire,
+    session: SessionId,
+    text: String,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    let id = ClientMessageId::generate();
+    let asked_at = Instant::now();
+    wire.say(&wire::send(session, id, text.clone())).await?;
+    run.found().asked += 1;
+    let mut question = Question {
+        run,
+        id,
+        text,
+        asked_at,
+        last_delta: None,
+        acked: None,
+        message_seen: false,
+    };
+    let deadline = asked_at + Duration::from_secs(run.options.deadline);
+    loop {
+        let text = wire.text_by(deadline).await?;
+        if question.take(wire::decode(&text), transcript) {
+            let seen = question.acked.is_some() && question.message_seen;
+            transcript
+                .violations
+                .check(seen, || "an answer before its question".to_owned());
+            return Ok(());
+        }
+    }
+}
+
+impl Question<'_> {
+    /// Takes one frame; `true` when the question has met its end.
+    fn take(&mut self, frame: Incoming<'_>, transcript: &mut Transcript) -> bool {
+        let now = Instant::now();
+        let mut found = self.run.found();
+        found.frames += 1;
+        match frame.kind {
+            "ack" if frame.id == Some(self.id) => {
+                found.ack.record(now - self.asked_at);
+                self.acked = frame.seq;
+                false
+            }
+            "delta" => {
+                let (Some(reply), Some(offset), Some(piece)) =
+                    (frame.reply, frame.offset, frame.text)
+                else {
+                    found.violations.add("a delta lacks a field");
+                    return false;
+                };
+                if transcript.delta(reply, offset, &piece) {
+                    let first = now - self.asked_at;
+                    found.first_delta.record(first);
+                    found
+                        .added
+                        .record(first.saturating_sub(self.run.upstream_ttft));
+                } else if let Some(last) = self.last_delta {
+                    found.gap.record(now - last);
+                }
+                self.last_delta = Some(now);
+                false
+            }
+            "message" => self.message(now, frame, transcript, &mut found),
+            "reply" => {
+                let Some(reply) = frame.reply else {
+                    return false;
+                };
+                let code = match (frame.state, frame.error) {
+                    (Some("failed"), Some(error)) => error.code,
+                    (Some("cancelled"), _) => "cancelled".to_owned(),
+                    _ => return false,
+                };
+                *found.errors.entry(code).or_default() += 1;
+                transcript.end(reply);
+                true
+            }
+            "error" => {
+                *found
+                    .errors
+                    .entry(frame.code.unwrap_or("?").to_owned())
+                    .or_default() += 1;
+                // Refused, so not stored: the question has no answer to wait for.
+                self.acked = Some(0);
+                self.message_seen = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Instant,
+        frame: Incoming<'_>,
+        transcript: &mut Transcript,
+        found: &mut Found,
+    ) -> bool {
+        let (Some(seq), Some(text)) = (frame.seq, frame.text) else {
+            found.violations.add("a message lacks a field");
+            return false;
+        };
+        if frame.id == Some(self.id) {
+            self.message_seen = true;
+        }
+        let Some(reply) = frame.reply else {
+            transcript.message(seq, frame.id, None, text);
+            return false;
+        };
+        found.total.record(now - self.asked_at);
+        found.answered += 1;
+        found.text_units += text.encode_utf16().count() as u64;
+        if let Some(tokens) = self.run.tokens {
+            found
+                .violations
+                .check(text == simllm::answer_text(&self.text, tokens), || {
+                    format!("the answer to {:?} is not its own: {text:?}", self.text)
+                });
+        }
+        if transcript.message(seq, frame.id, Some(reply), text) == Some(Ended::WithTail) {
+            found.tails += 1;
+        }
+        true
+    }
+}

@@ -1,0 +1,171 @@
+//! A chat completion request, and the answer to it in the forms the API has.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::behaviour::{Behaviour, Draws};
+use super::{answer, http};
+
+/// Most tokens a request may ask for.
+const TOKENS_AT_MOST: u32 = 1_000_000;
+
+/// The part of a chat completion request that matters here.
+#[derive(Deserialize)]
+pub(super) struct Completion {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) messages: Vec<Turn>,
+    #[serde(default)]
+    pub(super) stream: bool,
+    #[serde(default)]
+    pub(super) stream_options: StreamOptions,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) max_completion_tokens: Option<u32>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Turn {
+    pub(super) role: String,
+    #[serde(default)]
+    pub(super) content: serde_json::Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StreamOptions {
+    pub(super) include_usage: bool,
+}
+
+/// One answer under way.
+pub(super) struct Answer {
+    pub(super) id: String,
+    pub(super) model: String,
+    pub(super) question: String,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    pub(super) keep_alive: bool,
+    pub(super) tokens: u32,
+    pub(super) finish_reason: &'static str,
+    pub(super) prompt_tokens: usize,
+    pub(super) behaviour: Behaviour,
+    pub(super) draws: Draws,
+    /// A token's event up to its text.
+    pub(super) event_start: String,
+}
+
+impl Answer {
+    pub(super) fn new(
+        completion: &Completion,
+        behaviour: Behaviour,
+        draws: Draws,
+        number: u64,
+        keep_alive: bool,
+    ) -> Self {
+        let limit = completion.max_completion_tokens.or(completion.max_tokens);
+        let wanted = behaviour.tokens.min(TOKENS_AT_MOST);
+        let tokens = limit.map_or(wanted, |limit| limit.min(wanted));
+        let id = format!("chatcmpl-sim-{number}");
+        let model = if completion.model.is_empty() {
+            "sim".to_owned()
+        } else {
+            completion.model.clone()
+        };
+        let event_start = format!(
+            "data: {{\"id\":\"{id}\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":{},\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"",
+            serde_json::Value::from(model.as_str()),
+        );
+        let last = completion
+            .messages
+            .iter()
+            .rev()
+            .find(|turn| turn.role == "user");
+        Self {
+            id,
+            model,
+            question: last.map(Turn::text).unwrap_or_default(),
+            stream: completion.stream,
+            include_usage: completion.stream_options.include_usage,
+            keep_alive,
+            tokens,
+            finish_reason: if tokens < wanted { "length" } else { "stop" },
+            prompt_tokens: completion
+                .messages
+                .iter()
+                .map(|turn| turn.text().split_whitespace().count())
+                .sum(),
+            behaviour,
+            draws,
+            event_start,
+        }
+    }
+
+    pub(super) fn first_wait(&mut self) -> Duration {
+        self.draws
+            .wait(self.behaviour.ttft_ms, self.behaviour.jitter)
+    }
+
+    pub(super) fn next_wait(&mut self) -> Duration {
+        self.draws
+            .wait(self.behaviour.token_interval_ms, self.behaviour.jitter)
+    }
+
+    pub(super) fn push_token(&self, out: &mut Vec<u8>, index: u32) {
+        // A token holds nothing that JSON would escape.
+        let token = answer::answer_token(&self.question, index);
+        let end = "\"},\"finish_reason\":null}]}\n\n";
+        http::push_chunk(
+            out,
+            [&self.event_start, token.as_str(), end].concat().as_bytes(),
+        );
+    }
+
+    pub(super) fn push_event(
+        &self,
+        out: &mut Vec<u8>,
+        delta: &serde_json::Value,
+        finish: Option<&str>,
+    ) {
+        let event = json!({
+            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        });
+        http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
+    }
+
+    pub(super) fn usage(&self) -> serde_json::Value {
+        json!({
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.tokens,
+            "total_tokens": self.prompt_tokens + self.tokens as usize,
+        })
+    }
+
+    pub(super) fn whole(&self) -> serde_json::Value {
+        let text = answer::answer_text(&self.question, self.tokens);
+        json!({
+            "id": self.id, "object": "chat.completion", "created": 0, "model": self.model,
+            "choices": [{
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": self.finish_reason,
+            }],
+            "usage": self.usage(),
+        })
+    }
+}
+
+impl Turn {
+    /// The text of the turn: a string, or the text parts of a list.
+    pub(super) fn text(&self) -> String {
+        match &self.content {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Array(parts) => parts
+                .iter()
+                .filter_map(|part| part.get("text").and_then(serde_json::Value::as_str))
+                .collect(),
+            _ => String::new(),
+        }
+    }
+}
