@@ -180,12 +180,13 @@ pub(super) fn settle(target: &mut Config, config: &DatabaseConfig, name: &str) {
 /// Every statement goes by an index. A plan made while a table was still empty scans it instead, and
 /// stays cached until the table is analysed, a minute later: batches were three times slower. A statement
 /// is planned once for each connection: planned for the arrays at hand, which is PostgreSQL's own choice,
-/// a batch took as long to plan as to run.
+/// a batch took as long to plan as to run. And none of them is worth compiling, which the price put on a
+/// scan would bring about.
 fn session_setup(config: &DatabaseConfig, role: PoolRole) -> String {
     let mut setup = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; SET timezone = 'UTC'; \
-         SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan",
+         SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan",
         config.statement_timeout.as_millis(),
         config.lock_timeout.as_millis(),
         config.idle_in_transaction_timeout.as_millis(),
