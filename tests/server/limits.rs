@@ -88,7 +88,7 @@ async fn connections_sessions_and_frames_over_their_limits_are_refused_by_name()
         .try_join(crate::client::of(session))
         .await
         .unwrap_err();
-    assert_eq!(refused.error.code, ErrorCode::Forbidden);
+    assert_eq!(refused.error.code, ErrorCode::RateLimited);
 
     // R013: live sessions, by every door.
     second.open(bot).await;

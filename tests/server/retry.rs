@@ -63,7 +63,7 @@ async fn a_device_too_many_is_told_when_another_may_have_left() {
         ..of(session)
     };
     let refused = second.try_join(join).await.unwrap_err().error;
-    assert_eq!(refused.code, ErrorCode::Forbidden);
+    assert_eq!(refused.code, ErrorCode::RateLimited);
     assert!(
         refused.retry_after_ms.is_some_and(|ms| ms > 0),
         "{refused:?}"

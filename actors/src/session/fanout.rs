@@ -58,7 +58,7 @@ impl Session {
         live.remove(join.device);
         if live.devices.len() >= max_devices {
             let full = Rejection::later(
-                ErrorCode::Forbidden,
+                ErrorCode::RateLimited,
                 "too many devices in this session",
                 DEVICE_LEAVES,
             );

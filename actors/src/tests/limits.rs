@@ -129,7 +129,7 @@ fn a_session_takes_only_so_many_devices() {
         let first = node.join(session).await;
         let _second = node.join(session).await;
         let refused = node.try_join(session, join_request(None), 8).await.err();
-        is_told(&refused.unwrap(), ErrorCode::Forbidden);
+        is_told(&refused.unwrap(), ErrorCode::RateLimited);
         first.handle.leave(first.id);
         assert!(node.try_join(session, join_request(None), 8).await.is_ok());
     });
