@@ -2,6 +2,7 @@
 //! reverse order. Decides nothing else.
 
 mod accept;
+mod chores;
 pub mod demo;
 mod node;
 mod parts;
@@ -33,9 +34,6 @@ const DRAIN_RESERVE: Duration = Duration::from_secs(5);
 
 /// How long connections have for their `bye` before they are cut.
 const BYE_DEADLINE: Duration = Duration::from_secs(4);
-
-/// How often tickets that nobody redeemed are deleted.
-const TICKET_SWEEP: Duration = Duration::from_mins(1);
 
 /// How the server is to run, beside its configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,7 +113,12 @@ async fn serve_with(
     });
     let chores = [
         actix_rt::spawn(metrics.run_upkeep(stop.clone())),
-        actix_rt::spawn(sweep_tickets(storage.clone(), stop.clone())),
+        actix_rt::spawn(chores::sweep_tickets(storage.clone(), stop.clone())),
+        actix_rt::spawn(chores::close_revoked(
+            storage.clone(),
+            connections.clone(),
+            stop.clone(),
+        )),
     ];
     let server = accept::start(listener, config.server.workers, state)?;
     let handle = server.handle();
@@ -187,18 +190,6 @@ async fn drain(
     let unanswered = requests.finished(started + budget).await;
     server.stop(false).await;
     tracing::info!(is_clean, unanswered, took = ?started.elapsed(), "drained");
-}
-
-async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(TICKET_SWEEP))
-        .await
-        .is_some()
-    {
-        if let Err(error) = storage.delete_expired_tickets().await {
-            tracing::warn!(%error, "expired tickets were not deleted");
-        }
-    }
 }
 
 /// Completes at the first SIGTERM or SIGINT.

@@ -6,6 +6,7 @@
 
 mod connection;
 mod guard;
+mod last_words;
 mod outlet;
 pub mod registry;
 pub mod wire;
@@ -22,6 +23,7 @@ pub use registry::{Admission, Connections, Refused};
 
 use connection::Connection;
 use guard::Guard;
+use last_words::LastWords;
 
 /// Settings of every connection.
 #[derive(Clone, Copy, Debug)]
@@ -61,5 +63,6 @@ pub fn upgrade(
     let connection = Connection::new(hub, caller, config, verdict, cut, permit, admission);
     // The codec's own limit comes after buffering; the guard has refused a larger frame by then.
     let codec = actix_http::ws::Codec::new().max_size(config.limits.frame_bytes);
-    Ok(response.streaming(ws::WebsocketContext::with_codec(connection, guard, codec)))
+    let frames = ws::WebsocketContext::with_codec(connection, guard, codec);
+    Ok(response.streaming(LastWords::new(frames)))
 }

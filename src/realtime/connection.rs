@@ -19,7 +19,8 @@ use hubbub_actors::{
 };
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Left, Welcome};
 use hubbub_protocol::{
-    BotId, CloseCode, ConnectionId, ErrorCode, Seq, ServerFrame, SessionId, client, limits,
+    BotId, CloseCode, ConnectionId, ErrorCode, PrincipalKind, Seq, ServerFrame, SessionId, client,
+    limits,
 };
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -351,7 +352,13 @@ impl Connection {
         let (held, rejoins) = (member.held, member.rejoins);
         if rejoins > MAX_REJOINS {
             self.joined.remove(&session);
-            return self.refuse(None, Some(session), &Rejection::unavailable(), ctx);
+            self.refuse(None, Some(session), &Rejection::unavailable(), ctx);
+            // Nothing is left for it to follow. Coming back later, it resumes by itself; other sessions
+            // would be disturbed by that for nothing.
+            if self.joined.is_empty() {
+                self.close(CloseCode::TryLater, ctx);
+            }
+            return;
         }
         let request = JoinRequest {
             device: self.id,
@@ -396,7 +403,9 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(capacity::CONNECTION_MAILBOX);
         let close = ctx.address().recipient::<Close>().downgrade();
         let connections = self.admission.connections();
-        self.entry = Some(connections.enter(self.id, close, self.cut.clone()));
+        let principal = &self.caller.principal;
+        let key = (principal.kind == PrincipalKind::ApiKey).then(|| principal.id.as_str().into());
+        self.entry = Some(connections.enter(self.id, close, self.cut.clone(), key));
         tracing::debug!(parent: &self.span(), principal = %self.caller.principal.id, "connected");
         let welcome = Welcome {
             connection: self.id,
@@ -449,11 +458,13 @@ impl Handler<Close> for Connection {
     type Result = ();
 
     fn handle(&mut self, close: Close, ctx: &mut Self::Context) {
-        let bye = Bye {
-            reason: close.code.reason().to_owned(),
-            reconnect_after_ms: u64::try_from(close.reconnect_after.as_millis()).unwrap_or(0),
-        };
-        say(&ServerFrame::Bye(bye), ctx);
+        if let Some(reconnect_after) = close.reconnect_after {
+            let bye = Bye {
+                reason: close.code.reason().to_owned(),
+                reconnect_after_ms: u64::try_from(reconnect_after.as_millis()).unwrap_or(0),
+            };
+            say(&ServerFrame::Bye(bye), ctx);
+        }
         self.close(close.code, ctx);
     }
 }

@@ -1,5 +1,6 @@
 //! Every connection of this node: how many there are, per address too, and the way to close them all.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +20,21 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// Clients come back within this time, each at a moment of its own.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(3);
 
-/// Asks a connection to say `bye` and close.
+/// Asks a connection to close.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Close {
     pub(super) code: CloseCode,
-    pub(super) reconnect_after: Duration,
+    /// Told in a `bye` before; `None`: coming back with the same credentials is of no use.
+    pub(super) reconnect_after: Option<Duration>,
+}
+
+/// An open connection, as the registry knows it.
+struct Open {
+    close: WeakRecipient<Close>,
+    cut: Cut,
+    /// The API key it came with, by its public id.
+    key: Option<Box<str>>,
 }
 
 /// Why a connection was not admitted.
@@ -43,7 +53,7 @@ pub enum Refused {
 pub struct Connections(Arc<Inner>);
 
 struct Inner {
-    open: DashMap<ConnectionId, (WeakRecipient<Close>, Cut)>,
+    open: DashMap<ConnectionId, Open>,
     by_address: DashMap<IpAddr, u32>,
     count: AtomicUsize,
     draining: std::sync::atomic::AtomicBool,
@@ -131,7 +141,11 @@ impl Connections {
         let open: Vec<ConnectionId> = self.0.open.iter().map(|entry| *entry.key()).collect();
         for batch in open.chunks(BATCH) {
             for id in batch {
-                self.ask_to_close(*id);
+                let close = Close {
+                    code: CloseCode::Draining,
+                    reconnect_after: Some(RECONNECT_SPREAD.mul_f64(rand::random())),
+                };
+                self.ask_to_close(*id, close);
             }
             tokio::time::sleep(BATCH_PAUSE).await;
         }
@@ -139,35 +153,54 @@ impl Connections {
             tokio::time::sleep(BATCH_PAUSE).await;
         }
         for entry in &self.0.open {
-            entry.value().1.cut();
+            entry.value().cut.cut();
         }
     }
 
-    fn ask_to_close(&self, id: ConnectionId) {
-        let Some(entry) = self.0.open.get(&id) else {
+    /// The public ids of the API keys that open connections came with.
+    pub fn api_keys(&self) -> HashSet<Box<str>> {
+        let open = self.0.open.iter();
+        open.filter_map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Closes the connections that came with an API key; how many there were.
+    pub fn sign_out(&self, key: &str) -> usize {
+        let of_key = |open: &Open| open.key.as_deref() == Some(key);
+        let open = self.0.open.iter().filter(|entry| of_key(entry.value()));
+        // Taken down first: who closes is taken out of the same table.
+        let open: Vec<ConnectionId> = open.map(|entry| *entry.key()).collect();
+        for id in &open {
+            let close = Close {
+                code: CloseCode::SignedOut,
+                reconnect_after: None,
+            };
+            self.ask_to_close(*id, close);
+        }
+        open.len()
+    }
+
+    fn ask_to_close(&self, id: ConnectionId, close: Close) {
+        let Some(open) = self.0.open.get(&id) else {
             return;
         };
-        let (recipient, cut) = entry.value();
-        let close = Close {
-            code: CloseCode::Draining,
-            reconnect_after: RECONNECT_SPREAD.mul_f64(rand::random()),
-        };
         // Full means that it does not read: there is no way to tell it anything.
-        let told = recipient
+        let told = open
+            .close
             .upgrade()
             .is_some_and(|recipient| recipient.try_send(close).is_ok());
         if !told {
-            cut.cut();
+            open.cut.cut();
         }
     }
 
     pub(super) fn enter(
         &self,
         id: ConnectionId,
-        recipient: WeakRecipient<Close>,
+        close: WeakRecipient<Close>,
         cut: Cut,
+        key: Option<Box<str>>,
     ) -> Entry {
-        self.0.open.insert(id, (recipient, cut));
+        self.0.open.insert(id, Open { close, cut, key });
         Entry {
             connections: self.clone(),
             id,

@@ -1,0 +1,57 @@
+//! What has to be done now and then, for as long as the server runs. Losing one turn harms nothing.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::realtime::Connections;
+use crate::storage::Storage;
+
+/// How often tickets that nobody redeemed are deleted.
+const TICKET_SWEEP: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether keys of open connections were revoked, which ends them: within 5 s, also
+/// when the database takes its 2 s to answer.
+const KEY_CHECK: Duration = Duration::from_secs(3);
+
+/// Deletes tickets that nobody redeemed, until it is told to stop.
+pub(super) async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(TICKET_SWEEP))
+        .await
+        .is_some()
+    {
+        if let Err(error) = storage.delete_expired_tickets().await {
+            tracing::warn!(%error, "expired tickets were not deleted");
+        }
+    }
+}
+
+/// Closes connections whose API key was revoked, until it is told to stop. Requests over HTTP look at the
+/// key each time; a connection looked at it only when it was opened.
+pub(super) async fn close_revoked(
+    storage: Storage,
+    connections: Connections,
+    stop: CancellationToken,
+) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(KEY_CHECK))
+        .await
+        .is_some()
+    {
+        for key in connections.api_keys() {
+            match storage.find_api_key(&key).await {
+                Ok(Some(stored)) if stored.revoked_at.is_none() => {}
+                Ok(_) => {
+                    let closed = connections.sign_out(&key);
+                    tracing::info!(closed, "connections of a revoked key are closed");
+                }
+                // Nobody is signed out because the database is away.
+                Err(error) => {
+                    tracing::debug!(%error, "keys of open connections were not looked at");
+                    break;
+                }
+            }
+        }
+    }
+}
