@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { bubbles, eventually, openChat, say, settled, visitor } from "./support/browser.mjs";
+import { answerHas, bubbles, eventually, openChat, say, settled, visitor } from "./support/browser.mjs";
 import { answerTo } from "./support/processes.mjs";
 import { Stage } from "./support/stage.mjs";
 import { Wire } from "./support/wire.mjs";
@@ -115,19 +115,22 @@ test("the network is cut 20 times: it shows, heals, and nothing is lost or doubl
   const { context, noted } = await visitor(stage.browser);
   const page = await openChat(context, { url: wire.url, demo: stage.hubbub.demo });
   await watchState(page);
+  // Opens the session.
+  const asked = ["Question 0."];
+  await say(page, asked[0]);
+  await answerHas(page, ` t${TOKENS - 1}`);
   const names = Object.keys(MOMENTS);
   const drops = Array.from({ length: DROPS }, (_, index) => names[index % names.length])
     .map((name) => [chance(), name])
     .sort(([one], [other]) => one - other)
     .map(([, name]) => name);
-  const asked = [];
   const waits = [];
   for (const [index, name] of drops.entries()) {
     if (index % IN_A_ROW === 0) {
       await settled(page);
       await new Promise((resolve) => setTimeout(resolve, STABLE_MS + 200));
     }
-    const question = `Question ${index}.`;
+    const question = `Question ${index + 1}.`;
     await MOMENTS[name](page, question, chance);
     if (name !== "idle") asked.push(question);
     const [seen, opened] = [await changes(page), wire.opened.length];

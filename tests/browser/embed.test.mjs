@@ -4,20 +4,20 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { answerHas, bubbles, frameOf, launch, say, settled, visitor } from "./support/browser.mjs";
-import { answerTo, Hubbub, SimLlm, withUpstreams } from "./support/processes.mjs";
+import { answerHas, bubbles, frameOf, say, settled, visitor } from "./support/browser.mjs";
+import { answerTo } from "./support/processes.mjs";
+import { Stage } from "./support/stage.mjs";
 
 const TOKENS = 40;
 
-let browser;
+let stage;
 let hubbub;
-let sim;
 let site;
 let origin;
 
 before(async () => {
-  sim = await SimLlm.start({ "ttft-ms": 200, "token-interval-ms": 40, tokens: TOKENS, seed: 1 });
-  hubbub = await Hubbub.start(withUpstreams({ sim: sim.url }));
+  stage = await Stage.start({ tokens: TOKENS });
+  ({ hubbub } = stage);
   site = createServer((_, response) => {
     response.setHeader("content-type", "text/html; charset=utf-8");
     response.end(`<!doctype html><html lang="en"><title>Shop</title><h1>Shop</h1>
@@ -25,14 +25,11 @@ before(async () => {
   }).listen(0, "127.0.0.1");
   await once(site, "listening");
   origin = `http://127.0.0.1:${site.address().port}`;
-  browser = await launch();
 });
 after(async () => {
-  await browser?.close();
   site?.closeAllConnections();
   site?.close();
-  await hubbub?.stop();
-  await sim?.stop();
+  await stage?.stop();
 });
 
 const allow = (origins) =>
@@ -41,7 +38,7 @@ const allow = (origins) =>
 // R099: the limit is 2 s.
 test("the snippet in a blank page opens a working chat, on an allowed origin", { timeout: 60_000 }, async (t) => {
   await allow([origin]);
-  const { context, noted } = await visitor(browser);
+  const { context, noted } = await visitor(stage.browser);
   const page = await context.newPage();
   const start = Date.now();
   await page.goto(origin);
@@ -69,7 +66,7 @@ test("the snippet in a blank page opens a working chat, on an allowed origin", {
 // R052, R099: the browser itself refuses the frame, and the server refuses the page's tickets.
 test("on an origin that is not allowed, the browser blocks the frame", { timeout: 60_000 }, async () => {
   await allow(["https://shop.example.com"]);
-  const { context } = await visitor(browser);
+  const { context } = await visitor(stage.browser);
   const page = await context.newPage();
   await page.goto(origin);
   const blocked = page.waitForEvent("console", (message) => /frame-ancestors/.test(message.text()));
@@ -91,7 +88,7 @@ test("on an origin that is not allowed, the browser blocks the frame", { timeout
 
 test("by keyboard alone: open, write, send, stop, close, and be back at the launcher", { timeout: 60_000 }, async () => {
   await allow([origin]);
-  const { context, noted } = await visitor(browser);
+  const { context, noted } = await visitor(stage.browser);
   const page = await context.newPage();
   await page.goto(origin);
   await page.waitForSelector("[aria-label='Chat with us']");
