@@ -72,7 +72,7 @@ const ELEMENTS =
   "a article blockquote br button code del div em h2 h3 h4 h5 h6 hr i li ol p path pre s section span strong svg table td th time tr ul";
 const HARMLESS = new Set([
   ...ELEMENTS.split(" "),
-  ...["a href", "a target", "a rel", "pre tabindex", "ol start", "time datetime", "button type", "section tabindex"],
+  ...["a href", "a target", "a rel", "pre tabindex", "table tabindex", "ol start", "time datetime", "button type", "section tabindex"],
   ...["button disabled", "href http:", "href https:", "href mailto:", "_blank noopener nofollow noreferrer"],
 ]);
 

@@ -95,23 +95,20 @@ export function applyReply(held: Log, frame: ReplyFrame): Log {
   const known = held.replies.find((reply) => reply.reply === frame.reply);
   const rest = held.replies.filter((reply) => reply !== known);
   const { reply, to } = frame;
-  const text = known?.text ?? "";
+  const base = { reply, to, text: known?.text ?? "" };
+  const running = (next: RunningReply): Log => ({ ...held, replies: [...rest, next] });
+  const ended = (next: EndedReply): Log => withEnded({ ...held, replies: rest }, [next]);
   switch (frame.state) {
     case "queued": {
-      const { position, eta_ms } = frame;
-      const next: RunningReply = { reply, to, text, state: "queued", position, eta_ms };
-      return { ...held, replies: [...rest, next] };
+      const { state, position, eta_ms } = frame;
+      return running({ ...base, state, position, eta_ms });
     }
-    case "started": {
-      const next: RunningReply = { reply, to, text, state: "started", model: frame.model };
-      return { ...held, replies: [...rest, next] };
-    }
+    case "started":
+      return running({ ...base, state: frame.state, model: frame.model });
     case "failed":
-      return withEnded({ ...held, replies: rest }, [
-        { reply, to, text, state: "failed", error: frame.error },
-      ]);
+      return ended({ ...base, state: frame.state, error: frame.error });
     case "cancelled":
-      return withEnded({ ...held, replies: rest }, [{ reply, to, text, state: "cancelled" }]);
+      return ended({ ...base, state: frame.state });
   }
 }
 

@@ -21,7 +21,7 @@ interface Props {
 export class Composer extends Component<Props, { text: string }> {
   #field = createRef<HTMLTextAreaElement>();
   #draftKey = `hubbub:${this.props.chat.bot}:draft`;
-  override state = { text: readDraft(this.#draftKey) };
+  override state = { text: this.props.chat.environment.tab.get(this.#draftKey) ?? "" };
 
   override componentDidMount(): void {
     this.#fit();
@@ -47,7 +47,7 @@ export class Composer extends Component<Props, { text: string }> {
 
   #change(text: string): void {
     this.setState({ text });
-    writeDraft(this.#draftKey, text);
+    this.props.chat.environment.tab.set(this.#draftKey, text);
     if (text.trim() !== "") tellTyping(this.props.chat);
   }
 
@@ -129,22 +129,5 @@ export class Composer extends Component<Props, { text: string }> {
         )}
       </form>
     );
-  }
-}
-
-function readDraft(key: string): string {
-  try {
-    return sessionStorage.getItem(key) ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function writeDraft(key: string, text: string): void {
-  try {
-    if (text) sessionStorage.setItem(key, text);
-    else sessionStorage.removeItem(key);
-  } catch {
-    // Storage is blocked: the draft lives as long as the page.
   }
 }

@@ -17,8 +17,8 @@ export class Host {
     this.open = false;
     view.addEventListener("message", (event) => {
       if (event.source !== view.parent || event.origin !== host) return;
-      const message: unknown = event.data;
-      if (!isFromHost(message)) return;
+      const message: FromHost | null = event.data;
+      if (message?.hubbub !== "opened" && message?.hubbub !== "closed") return;
       this.open = message.hubbub === "opened";
       if (message.theme) applyTheme(view.document, message.theme);
       on(message);
@@ -47,9 +47,4 @@ function readHash(hash: string): { host: string | null; theme: string | null } {
 function applyTheme(document: Document, theme: string): void {
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
-}
-
-function isFromHost(value: unknown): value is FromHost {
-  if (typeof value !== "object" || value === null || !("hubbub" in value)) return false;
-  return value.hubbub === "opened" || value.hubbub === "closed";
 }

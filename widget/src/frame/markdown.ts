@@ -1,131 +1,175 @@
-// Markdown as DOM nodes, piece by piece as it arrives. Text only ever becomes text nodes; elements
-// come from the closed list below; a link keeps its address only if it is http, https or mailto.
-// Images become links: fetching one would tell its host who is reading.
+// Markdown as DOM nodes, block by block as it arrives. Blocks that are over are never touched again;
+// only the one that is being written is drawn anew with each piece.
 
-import * as smd from "streaming-markdown";
+import { add, inline, MOST_DEPTH } from "./inline.ts";
 
-const SCHEMES = new Set(["http:", "https:", "mailto:"]);
-/** Deeper nesting than this is drawn flat; no honest answer needs it. */
-const MOST_DEPTH = 16;
+const FENCE = /^ {0,3}(`{3,}|~{3,})[^`]*$/;
+const HEADING = /^ {0,3}(#{1,6})(?:\s(.*))?$/;
+const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
+const QUOTE = /^ {0,3}> ?/;
+const ITEM = /^(\s*(?:[-*+]|(\d{1,9})[.)]))(?:(\s+)(.*))?$/;
+const INDENTED = /^(?: {4}|\t)/;
+const COLUMNS = /^\|?(?:\s*:?-+:?\s*\|)*(?:\s*:?-+:?)?$/;
+/** What ends a paragraph without an empty line: a number only if it is a 1, for "in\n1990. Then". */
+const START = /^ {0,3}(?:#{1,6}\s|>|`{3}|~{3}|(?:[-*+]|1[.)])\s+\S)/;
+/** The beginning of a line that may become many things: it waits for what follows. */
+const UNCLEAR = /^\s*(?:[-*+_#>`~|]+|\d+[.)]?)\s*$/;
 
-const ELEMENTS: Partial<Record<smd.Token, string>> = {
-  [smd.BLOCKQUOTE]: "blockquote",
-  [smd.PARAGRAPH]: "p",
-  [smd.LINE_BREAK]: "br",
-  [smd.RULE]: "hr",
-  // The frame's own heading is an h1, so those of an answer begin below it.
-  [smd.HEADING_1]: "h2",
-  [smd.HEADING_2]: "h3",
-  [smd.HEADING_3]: "h4",
-  [smd.HEADING_4]: "h5",
-  [smd.HEADING_5]: "h6",
-  [smd.HEADING_6]: "h6",
-  [smd.ITALIC_AST]: "em",
-  [smd.ITALIC_UND]: "em",
-  [smd.STRONG_AST]: "strong",
-  [smd.STRONG_UND]: "strong",
-  [smd.STRIKE]: "s",
-  [smd.CODE_INLINE]: "code",
-  [smd.RAW_URL]: "a",
-  [smd.LINK]: "a",
-  [smd.IMAGE]: "a",
-  [smd.LIST_UNORDERED]: "ul",
-  [smd.LIST_ORDERED]: "ol",
-  [smd.LIST_ITEM]: "li",
-  [smd.TABLE]: "table",
-  [smd.TABLE_ROW]: "tr",
-};
+const isBlank = (line: string | undefined): boolean => !line?.trim();
+const indentOf = (line: string): number =>
+  (/^[ \t]*/.exec(line)?.[0] ?? "").replaceAll("\t", "    ").length;
 
-/** The address if it may be followed, else `null`. */
-export function safeUrl(address: string): string | null {
-  try {
-    // Without a base, what is relative does not parse: an answer cannot point into this origin.
-    const url = new URL(address);
-    return SCHEMES.has(url.protocol) ? url.href : null;
-  } catch {
-    return null;
-  }
+interface Block {
+  /** The first line after it. */
+  next: number;
+  draw(parent: Element, growing: boolean): void;
 }
 
-interface Cursor {
-  path: Element[];
-  parser: smd.Parser | null;
+/** The lines from `at` for as long as `belongs` says so. */
+function take(lines: readonly string[], at: number, belongs: (line: string) => boolean): string[] {
+  const end = lines.findIndex((line, index) => index >= at && !belongs(line));
+  return lines.slice(at, end < 0 ? lines.length : end);
 }
 
-function open(cursor: Cursor, token: smd.Token): void {
-  const top = cursor.path.at(-1);
-  if (!top || token === smd.DOCUMENT) return;
-  if (token === smd.EQUATION_BLOCK || token === smd.EQUATION_INLINE) {
-    refuseEquation(cursor, top, token);
-    return;
+function readBlock(lines: readonly string[], at: number, depth: number, bare: boolean): Block {
+  const line = lines[at] ?? "";
+  const fence = FENCE.exec(line)?.[1];
+  if (fence) {
+    const end = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}\\s*$`);
+    const code = take(lines, at + 1, (one) => !end.test(one));
+    return { next: at + code.length + 2, draw: (parent) => drawCode(parent, code) };
   }
-  let node = top;
-  if (cursor.path.length <= MOST_DEPTH) {
-    if (token === smd.CODE_BLOCK || token === smd.CODE_FENCE) {
-      node = top.appendChild(document.createElement("pre"));
-      // A block of code scrolls sideways, and so must be reachable by keyboard.
-      node.setAttribute("tabindex", "0");
-      node = node.appendChild(document.createElement("code"));
-    } else {
-      const heads = top.parentElement?.childElementCount === 1;
-      const name =
-        token === smd.TABLE_CELL
-          ? heads
-            ? "th"
-            : "td"
-          : token === smd.CHECKBOX
-            ? "span"
-            : ELEMENTS[token];
-      if (name) node = top.appendChild(document.createElement(name));
-      if (token === smd.CHECKBOX) node.textContent = "☐ ";
+  if (INDENTED.test(line)) {
+    const code = take(lines, at, (one) => INDENTED.test(one));
+    const draw = (parent: Element) =>
+      drawCode(
+        parent,
+        code.map((one) => one.replace(INDENTED, "")),
+      );
+    return { next: at + code.length, draw };
+  }
+  const heading = HEADING.exec(line);
+  if (heading) {
+    // The frame's own heading is an h1, so those of an answer begin below it.
+    const name = `h${Math.min((heading[1] ?? "").length + 1, 6)}`;
+    const text = (heading[2] ?? "").trim().replace(/ #+$/, "");
+    const draw = (parent: Element, growing: boolean) => inline(add(parent, name), text, growing);
+    return { next: at + 1, draw };
+  }
+  if (RULE.test(line)) return { next: at + 1, draw: (parent) => void add(parent, "hr") };
+  if (depth < MOST_DEPTH && QUOTE.test(line)) {
+    const quoted = take(lines, at, (one) => QUOTE.test(one));
+    const inner = quoted.map((one) => one.replace(QUOTE, ""));
+    const draw = (parent: Element, growing: boolean) =>
+      drawBlocks(add(parent, "blockquote"), inner, growing, depth + 1);
+    return { next: at + quoted.length, draw };
+  }
+  if (depth < MOST_DEPTH && ITEM.test(line)) return readList(lines, at, depth);
+  const below = lines[at + 1]?.trim();
+  if (line.includes("|") && below?.includes("|") && COLUMNS.test(below)) {
+    const rows = take(lines, at, (one) => one.includes("|"));
+    const draw = (parent: Element, growing: boolean) => drawTable(parent, rows, growing);
+    return { next: at + rows.length, draw };
+  }
+  const starts = (one: string) => START.test(one) || RULE.test(one);
+  const rest = take(lines, at + 1, (one) => !isBlank(one) && !starts(one));
+  const text = [line, ...rest].join("\n").trim();
+  const draw = (parent: Element, growing: boolean) =>
+    inline(bare ? parent : add(parent, "p"), text, growing);
+  return { next: at + 1 + rest.length, draw };
+}
+
+function drawCode(parent: Element, lines: readonly string[]): void {
+  if (lines.length === 0) return;
+  add(scrolling(parent, "pre"), "code").append(lines.join("\n"));
+}
+
+/** What scrolls sideways must be reachable by keyboard. */
+function scrolling(parent: Element, name: string): Element {
+  const node = add(parent, name);
+  node.setAttribute("tabindex", "0");
+  return node;
+}
+
+function drawTable(parent: Element, rows: readonly string[], growing: boolean): void {
+  const table = scrolling(parent, "table");
+  for (const [index, row] of rows.entries()) {
+    if (index === 1) continue;
+    const line = add(table, "tr");
+    for (const cell of row
+      .trim()
+      .replace(/^\||\|$/g, "")
+      .split(/(?<!\\)\|/)) {
+      inline(add(line, index ? "td" : "th"), cell.trim(), growing);
     }
   }
-  cursor.path.push(node);
 }
 
-/**
- * Formulas are not set here, and `$HOME` is none: the parser would take all that follows for one.
- * So its token is taken back, and the signs stay as they were written.
- */
-function refuseEquation({ parser }: Cursor, top: Element, token: smd.Token): void {
-  if (!parser) return;
-  parser.len -= 1;
-  parser.token = (parser.tokens[parser.len] ?? smd.DOCUMENT) as smd.Token;
-  const block = token === smd.EQUATION_BLOCK;
-  top.append(parser.pending[0] === "$" ? parser.pending : block ? "[" : "(", block ? "\n" : "");
+function readList(lines: readonly string[], at: number, depth: number): Block {
+  const first = lines[at] ?? "";
+  const base = indentOf(first) + 2;
+  const start = ITEM.exec(first)?.[2];
+  const items: string[][] = [];
+  let width = 0;
+  let next = at;
+  for (; next < lines.length; next += 1) {
+    const line = lines[next] ?? "";
+    const item = ITEM.exec(line);
+    const held = items.at(-1);
+    if (held && isBlank(line)) held.push("");
+    else if (held && indentOf(line) >= base) {
+      held.push(line.replace(new RegExp(`^(?:\\t| {0,${width}})`), ""));
+    } else if (item && !item[2] === !start && !RULE.test(line)) {
+      items.push([item[4] ?? ""]);
+      width = (item[1] ?? "").length + (item[3] ?? "").length;
+    } else if (held && !isBlank(lines[next - 1]) && !START.test(line) && !item) held.push(line);
+    else break;
+  }
+  const draw = (parent: Element, growing: boolean) => {
+    const list = add(parent, start ? "ol" : "ul");
+    if (start && start !== "1") list.setAttribute("start", start);
+    for (const item of items) {
+      while (item.length > 1 && isBlank(item.at(-1))) item.pop();
+      const node = add(list, "li");
+      const box = /^\[([ xX])\]\s+/.exec(item[0] ?? "");
+      if (box) {
+        item[0] = (item[0] ?? "").slice(box[0].length);
+        add(node, "span").append(box[1] === " " ? "☐ " : "☑ ");
+      }
+      drawBlocks(node, item, growing, depth + 1, !item.some(isBlank));
+    }
+  };
+  return { next, draw };
 }
 
-function shut(cursor: Cursor): void {
-  if (cursor.path.length > 1) cursor.path.pop();
-}
-
-function attribute(cursor: Cursor, kind: smd.Attr, value: string): void {
-  const node = cursor.path.at(-1);
-  if (!node) return;
-  if ((kind === smd.HREF || kind === smd.SRC) && node.localName === "a") {
-    const url = safeUrl(value);
-    if (!url) return;
-    node.setAttribute("href", url);
-    node.setAttribute("target", "_blank");
-    node.setAttribute("rel", "noopener nofollow noreferrer");
-    if (kind === smd.SRC && !node.textContent) node.setAttribute("aria-label", url);
-  } else if (kind === smd.START && node.localName === "ol" && /^\d{1,6}$/.test(value)) {
-    node.setAttribute("start", value);
-  } else if (kind === smd.CHECKED && node.localName === "span") {
-    node.textContent = "☑ ";
+function drawBlocks(
+  parent: Element,
+  lines: readonly string[],
+  growing: boolean,
+  depth: number,
+  bare = false,
+): void {
+  for (let at = 0; at < lines.length; ) {
+    if (isBlank(lines[at])) at += 1;
+    else {
+      const block = readBlock(lines, at, depth, bare);
+      at = block.next;
+      block.draw(parent, growing && at >= lines.length);
+    }
   }
 }
 
 /** Draws one growing text into `root`. */
 export class MarkdownWriter {
   #root: Element;
-  #parser: smd.Parser;
   #written = "";
   #ended = false;
+  /** Where in the text the first block begins that may still change, and how many nodes are before it. */
+  #from = 0;
+  #kept = 0;
 
   constructor(root: Element) {
     this.#root = root;
-    this.#parser = this.#begin();
   }
 
   /** Draws what `text` has beyond what is drawn; begins anew if it is another text. */
@@ -133,32 +177,28 @@ export class MarkdownWriter {
     const grows = !this.#ended && text.startsWith(this.#written);
     if (!grows) {
       if (text === this.#written && final) return;
-      this.#root.replaceChildren();
-      this.#parser = this.#begin();
-      this.#written = "";
-    }
-    try {
-      smd.parser_write(this.#parser, text.slice(this.#written.length));
-      if (final) smd.parser_end(this.#parser);
-    } catch {
-      // Markdown that the parser cannot take is shown as it was written.
-      this.#root.textContent = text;
-      this.#ended = true;
+      this.#from = this.#kept = 0;
     }
     this.#written = text;
-    this.#ended ||= final;
-  }
-
-  #begin(): smd.Parser {
-    this.#ended = false;
-    const cursor: Cursor = { path: [this.#root], parser: null };
-    cursor.parser = smd.parser({
-      data: cursor,
-      add_token: open,
-      end_token: shut,
-      add_text: (data: Cursor, text: string) => data.path.at(-1)?.append(text),
-      set_attr: attribute,
-    } as smd.Any_Renderer);
-    return cursor.parser;
+    this.#ended = final;
+    const root = this.#root;
+    while (root.childNodes.length > this.#kept) root.lastChild?.remove();
+    const lines = text.slice(this.#from).split("\n");
+    if (!final && UNCLEAR.test(lines.at(-1) ?? "")) lines[lines.length - 1] = "";
+    let offset = this.#from;
+    for (let at = 0; at < lines.length; ) {
+      let next = at + 1;
+      if (!isBlank(lines[at])) {
+        const block = readBlock(lines, at, 0, false);
+        next = Math.min(block.next, lines.length);
+        // A block whose first line is whole ends everything before it.
+        if (next > at && at < lines.length - 1) {
+          this.#from = offset;
+          this.#kept = root.childNodes.length;
+        }
+        block.draw(root, !final && next >= lines.length);
+      }
+      for (; at < next; at += 1) offset += (lines[at] ?? "").length + 1;
+    }
   }
 }

@@ -32,6 +32,7 @@ export class Thread extends Component<Props> {
   #content = createRef<HTMLDivElement>();
   /** The newest stays in sight, whatever grows. */
   #stuck = true;
+  #top = 0;
   /** Which message is at the top of the view, and how far below its edge. */
   #anchor: { element: Element; top: number } | null = null;
   #observer = new ResizeObserver(() => this.#settle());
@@ -77,7 +78,10 @@ export class Thread extends Component<Props> {
     const view = this.#scroll.current;
     if (!view) return;
     const left = view.scrollHeight - view.scrollTop - view.clientHeight;
-    this.#stuck = left < NEAR_PX && atHead(snapshot.log);
+    // What grows below is not yet a wish to look elsewhere: that is told by moving up.
+    const up = view.scrollTop < this.#top;
+    this.#top = view.scrollTop;
+    this.#stuck = (left < NEAR_PX || (this.#stuck && !up)) && atHead(snapshot.log);
     onBottom(this.#stuck);
     const elements = [...view.querySelectorAll(".bubble")];
     const element = elements.find((one) => this.#below(one) + one.clientHeight > 0);
