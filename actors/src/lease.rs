@@ -10,13 +10,16 @@ use actix::prelude::*;
 use hubbub_protocol::{EndedReply, TenantId};
 
 use crate::capacity;
+use crate::ending::{END_RETRY, end_state, lost};
 use crate::ports::{Append, PendingReply};
-use crate::session::SessionPorts;
-use crate::session::answering::{END_RETRY, end_state, lost};
+use crate::session_ports::SessionPorts;
 use crate::sessions::Sessions;
 
 /// How often the lease is renewed and orphans are looked for. A lease lasts several of these.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Until the next turn, when there are more orphans than one turn takes.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The actor.
 pub(crate) struct LeaseKeeper {
@@ -33,11 +36,13 @@ impl LeaseKeeper {
         ctx.run_later(after, |keeper, ctx| {
             let turn = turn(keeper.ports.clone()).into_actor(keeper);
             ctx.spawn(turn.map(|orphans, keeper, ctx| {
+                // As many as were asked for: there are more.
+                let is_full = orphans.len() >= capacity::ORPHANS as usize;
                 for (tenant, reply) in orphans {
                     let (ports, sessions) = (keeper.ports.clone(), keeper.sessions.clone());
                     ctx.spawn(end_orphan(ports, sessions, tenant, reply).into_actor(keeper));
                 }
-                Self::turn_later(ctx, INTERVAL);
+                Self::turn_later(ctx, if is_full { AT_ONCE } else { INTERVAL });
             }));
         });
     }

@@ -9,8 +9,10 @@
 mod busy;
 pub mod capacity;
 mod device;
+mod ending;
 mod hub;
 mod lease;
+mod places;
 mod pool;
 #[expect(
     clippy::large_enum_variant,
@@ -21,6 +23,7 @@ mod quarantine;
 mod rejection;
 mod reply;
 mod session;
+mod session_ports;
 mod sessions;
 mod supervision;
 mod tenant;
@@ -35,5 +38,6 @@ pub use device::{Delivery, Outlet, Undelivered};
 pub use hub::{Hub, HubConfig};
 pub use pool::PoolConfig;
 pub use rejection::Rejection;
-pub use session::{Caller, JoinRequest, Post, Posted, SessionConfig, SessionHandle};
+pub use session::{Caller, JoinRequest, Post, Posted, SessionHandle};
+pub use session_ports::SessionConfig;
 pub use tenant::{ConnectionPermit, DefaultLimits, TenantHandle};

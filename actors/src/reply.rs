@@ -6,6 +6,7 @@
 //! the upstream's request is closed.
 
 pub(crate) mod attempts;
+pub(crate) mod messages;
 pub(crate) mod prompt;
 
 use std::sync::Arc;
@@ -18,13 +19,14 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::capacity;
+use crate::ending::failed;
 use crate::pool::{Outcome, Permit};
 use crate::ports::{BotConfig, ChatRequest, MessageStore, ReplyEnd, UpstreamError, UpstreamEvent};
 use crate::rejection::Rejection;
-use crate::session::messages::{ReplyProgress, ReplyStep};
-use crate::session::{Session, SessionPorts, answering::failed};
+use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 use attempts::Attempts;
+use messages::{ReplyProgress, ReplyStep};
 
 /// What to answer, and as whom. The turn ends on the configuration it started with.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ impl Reply {
         fence: u64,
         task: ReplyTask,
         ports: Arc<SessionPorts>,
-        session: Addr<Session>,
+        session: Recipient<ReplyProgress>,
     ) -> (Addr<Self>, JoinHandle<()>) {
         let work = Work {
             reply,
@@ -105,7 +107,7 @@ struct Work {
     fence: u64,
     task: ReplyTask,
     ports: Arc<SessionPorts>,
-    session: Addr<Session>,
+    session: Recipient<ReplyProgress>,
 }
 
 impl Work {

@@ -6,13 +6,16 @@
 //! builds it again from storage, devices join again by themselves, and a reply that was being written
 //! ends as failed.
 
-pub(crate) mod answering;
+mod answering;
 mod catching_up;
-pub(crate) mod fanout;
-pub(crate) mod feed;
+mod fanout;
+mod feed;
 pub mod handle;
+mod joining;
 pub mod messages;
-pub(crate) mod state;
+mod posting;
+mod presence;
+mod state;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,60 +24,29 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytestring::ByteString;
 use hubbub_protocol::server::{ReadFrame, TypingFrame};
-use hubbub_protocol::{
-    ErrorCode, NodeId, Principal, ReplyId, Role, ServerFrame, SessionId, TenantId,
-};
+use hubbub_protocol::{Principal, ReplyId, ServerFrame, SessionId, TenantId};
 use tokio::time::Instant;
-use tracing::Instrument;
 
 pub use handle::{Caller, SessionHandle};
 pub use messages::{JoinRequest, Post, Posted};
 
-use crate::busy::{Busy, BusyMark};
+use crate::busy::BusyMark;
 use crate::capacity;
 use crate::device::Device;
-use crate::pool::PoolHandle;
-use crate::ports::{Append, Appended, MessageStore, NewMessage, SessionRecord, StoredMessage};
+use crate::ending::END_RETRY;
+use crate::places::Place;
+use crate::ports::SessionRecord;
 use crate::rejection::Rejection;
 use crate::reply::Reply;
-use crate::sessions::Registration;
-use crate::tenant::{BotWatch, SessionPermit, Tenants};
-use crate::writer::{AppendError, WriterHandle};
+use crate::reply::messages::ReplyProgress;
+use crate::session_ports::SessionPorts;
+use crate::tenant::{BotWatch, SessionPermit};
 use feed::Feed;
 use messages::{
-    EndReplies, JoinSession, LeaveSession, PostMessage, Reconcile, ReplyProgress, ReplyRecovered,
-    Signal, SignalKind, StopReply,
+    EndReplies, JoinSession, LeaveSession, PostMessage, Reconcile, ReplyRecovered, Signal,
+    SignalKind, StopReply,
 };
-use state::{Question, SessionEvent, SessionState};
-
-/// How long a failed loading is answered before the actor ends and the next ask tries again.
-const REFUSE_FOR: Duration = Duration::from_millis(200);
-
-/// Settings of every session.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionConfig {
-    /// How long it stays in memory without a device.
-    pub idle_timeout: Duration,
-    /// Shortest time between two deltas to a device.
-    pub flush_interval: Duration,
-    /// How long a device may take nothing before it is cut.
-    pub stalled_device: Duration,
-    /// Most devices at once.
-    pub max_devices: usize,
-    /// Most messages waiting for their answer.
-    pub max_questions: usize,
-}
-
-/// What sessions need from the node.
-pub(crate) struct SessionPorts {
-    pub(crate) node: NodeId,
-    pub(crate) config: SessionConfig,
-    pub(crate) store: Arc<dyn MessageStore>,
-    pub(crate) writer: WriterHandle,
-    pub(crate) pool: PoolHandle,
-    pub(crate) tenants: Tenants,
-    pub(crate) busy: Busy,
-}
+use state::SessionState;
 
 /// The actor.
 pub(crate) struct Session {
@@ -82,15 +54,22 @@ pub(crate) struct Session {
     id: SessionId,
     ports: Arc<SessionPorts>,
     phase: Phase,
-    /// Takes the session out of the registry as it is dropped, whatever ended it.
-    _registration: Registration,
 }
+
+/// How long a failed loading is answered before the actor ends and the next ask tries again: whoever has
+/// asked for several things at once is told the same of each.
+const REFUSE_FOR: Duration = Duration::from_millis(200);
 
 enum Phase {
     /// Its record is being read; the mailbox waits.
-    Loading,
-    Live(Box<Live>),
-    /// It could not be loaded; everybody is told why, then it ends.
+    Loading(Place),
+    Live(
+        Box<Live>,
+        #[expect(dead_code, reason = "held until it ends")] Place,
+    ),
+    /// It could not be loaded; everybody is told why, then it ends. It takes no place meanwhile: what does
+    /// not exist would stand in the way of what does. How many refuse at once is bounded by how many
+    /// loadings fail in [`REFUSE_FOR`], each after a read of the database.
     Refusing(Rejection),
 }
 
@@ -127,21 +106,20 @@ impl Session {
         tenant: TenantId,
         id: SessionId,
         ports: Arc<SessionPorts>,
-        registration: Registration,
+        place: Place,
     ) -> Self {
         Self {
             tenant,
             id,
             ports,
-            phase: Phase::Loading,
-            _registration: registration,
+            phase: Phase::Loading(place),
         }
     }
 
     fn live(&mut self) -> Result<&mut Live, Rejection> {
         match &mut self.phase {
-            Phase::Live(live) => Ok(live),
-            Phase::Loading => Err(Rejection::unavailable()),
+            Phase::Live(live, _) => Ok(live),
+            Phase::Loading(_) => Err(Rejection::unavailable()),
             Phase::Refusing(rejection) => Err(rejection.clone()),
         }
     }
@@ -194,7 +172,11 @@ impl Session {
         match result {
             Ok(live) => {
                 let pending = live.record.pending.clone();
-                self.phase = Phase::Live(Box::new(live));
+                let refusing = Phase::Refusing(Rejection::unavailable());
+                let Phase::Loading(place) = std::mem::replace(&mut self.phase, refusing) else {
+                    return;
+                };
+                self.phase = Phase::Live(Box::new(live), place);
                 for reply in pending {
                     self.end_lost(&reply, ctx);
                 }
@@ -242,127 +224,6 @@ impl Session {
         }
     }
 
-    fn post(&mut self, command: PostMessage, ctx: &mut Context<Self>) {
-        let PostMessage {
-            caller,
-            post,
-            span,
-            answer,
-        } = command;
-        let append = match self.admit_post(&caller, post) {
-            Ok(append) => append,
-            Err(rejection) => {
-                drop(answer.send(Err(rejection)));
-                return;
-            }
-        };
-        self.mark_busy();
-        let proposed = append.reply.map(|(reply, ..)| reply);
-        let appended = self
-            .ports
-            .writer
-            .append(Append::Message(append))
-            .instrument(span);
-        let posted = appended
-            .into_actor(self)
-            .map(move |appended, session, ctx| {
-                let posted = match appended {
-                    Ok(Ok(Appended::Message {
-                        message,
-                        duplicate,
-                        reply,
-                    })) => {
-                        // Our own reply is stored with it: it was this very entry that was stored,
-                        // by an attempt whose answer was lost.
-                        let is_own = reply.is_some() && reply == proposed;
-                        Ok(session.posted(&message, duplicate && !is_own, reply, ctx))
-                    }
-                    Ok(Err(refusal)) => Err(refusal.into()),
-                    Err(AppendError::Overloaded) => Err(Rejection::overloaded()),
-                    Ok(Ok(Appended::ReplyEnded)) => Err(Rejection::internal()),
-                    Err(error @ (AppendError::Unavailable | AppendError::Failed)) => {
-                        // Perhaps it is stored all the same, and its writer never asks again.
-                        session.reconcile_later(answering::END_RETRY, ctx);
-                        Err(match error {
-                            AppendError::Failed => Rejection::internal(),
-                            _ => Rejection::unavailable(),
-                        })
-                    }
-                };
-                if posted.is_err()
-                    && let Ok(live) = session.live()
-                {
-                    live.state.apply(SessionEvent::PostFinished(None));
-                }
-                drop(answer.send(posted));
-                session.begin_next_answer(ctx);
-                session.stop_when_idle(ctx);
-            });
-        ctx.spawn(posted);
-    }
-
-    fn admit_post(&mut self, caller: &Caller, post: Post) -> Result<NewMessage, Rejection> {
-        let (node, tenant, session) = (self.ports.node, self.tenant, self.id);
-        let live = self.live_for(caller)?;
-        let Some(bot) = live.bot.borrow().clone() else {
-            return Err(Rejection::new(
-                ErrorCode::NotFound,
-                "this assistant does not exist any more",
-            ));
-        };
-        let asks = bot.replies && post.role == Role::Visitor;
-        live.state.decide_post(asks)?;
-        live.permit.tenant().admit_message()?;
-        live.state.apply(SessionEvent::PostStarted);
-        live.idle_since = None;
-        Ok(NewMessage {
-            tenant,
-            session,
-            id: post.id,
-            role: post.role,
-            author: caller.principal.name.clone(),
-            text: post.text,
-            metadata: post.metadata,
-            reply: asks.then(|| (ReplyId::generate(), node, live.state.fence())),
-        })
-    }
-
-    fn posted(
-        &mut self,
-        message: &StoredMessage,
-        duplicate: bool,
-        reply: Option<ReplyId>,
-        ctx: &mut Context<Self>,
-    ) -> Posted {
-        let seq = message.seq;
-        if let Ok(live) = self.live() {
-            // A repeat's reply was begun when it was first stored, unless nobody learned of that; its
-            // answer may be long finished.
-            let is_unheard = duplicate
-                && reply.is_some_and(|reply| !live.state.knows(reply) && !live.is_ending(reply));
-            let question = reply.filter(|_| !duplicate).map(|reply| Question {
-                reply,
-                to: seq,
-                asked_at: Instant::now(),
-                fence: live.state.fence(),
-            });
-            live.state.apply(SessionEvent::PostFinished(question));
-            live.feed
-                .post(seq, encode(&ServerFrame::Message(message.clone())));
-            if is_unheard {
-                self.reconcile_later(Duration::ZERO, ctx);
-            }
-        }
-        self.flush_now(ctx);
-        self.catch_up_later(ctx);
-        Posted {
-            seq,
-            at: message.at,
-            duplicate,
-            reply,
-        }
-    }
-
     fn signal(&mut self, signal: Signal, ctx: &mut Context<Self>) {
         let session = self.id;
         let Ok(live) = self.live() else { return };
@@ -403,17 +264,7 @@ impl Handler<LeaveSession> for Session {
     type Result = ();
 
     fn handle(&mut self, leave: LeaveSession, ctx: &mut Self::Context) {
-        if let Ok(live) = self.live()
-            && let Some(at) = live
-                .devices
-                .iter()
-                .position(|device| device.id == leave.device)
-        {
-            live.devices.swap_remove(at).dismiss();
-            self.trim_feed();
-            self.tell_presence_later(ctx);
-            self.stop_when_idle(ctx);
-        }
+        self.leave(&leave, ctx);
     }
 }
 
@@ -469,7 +320,7 @@ impl Handler<Reconcile> for Session {
 
     fn handle(&mut self, _: Reconcile, ctx: &mut Self::Context) {
         // By then the writer has committed what was on its way, or given it up.
-        let settled = capacity::APPEND_DEADLINE + answering::END_RETRY;
+        let settled = capacity::APPEND_DEADLINE + END_RETRY;
         ctx.run_later(settled, |session, ctx| {
             session.reconcile_later(Duration::ZERO, ctx);
         });

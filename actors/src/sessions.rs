@@ -1,9 +1,9 @@
 //! The registry: finds a session's actor, or starts it.
 //!
-//! It holds weak addresses only, so a session that nobody uses can end; the actor takes itself out as
-//! it is dropped, whatever ended it. One actor per session is guaranteed by the map's entry lock.
+//! It holds weak addresses only, so a session that nobody uses can end; it is taken out as its task ends,
+//! whatever ended it. One actor per session is guaranteed by the map's entry lock.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ use hubbub_protocol::{EndedReply, ErrorCode, SessionId, TenantId};
 use tokio::time::Instant;
 
 use crate::capacity;
+use crate::places::Places;
 use crate::ports::NewSession;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
 use crate::session::messages::ReplyRecovered;
-use crate::session::{Session, SessionHandle, SessionPorts};
+use crate::session::{Session, SessionHandle};
+use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 
 struct Registered {
@@ -42,23 +44,20 @@ const DEATHS_FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 pub(crate) struct Sessions {
     live: DashMap<Key, Registered>,
     generations: AtomicU64,
-    count: Arc<AtomicUsize>,
-    max: usize,
+    places: Places,
     quarantine: Arc<Quarantine>,
     ports: Arc<SessionPorts>,
 }
 
-/// A session's place in the registry, given back when dropped.
-pub(crate) struct Registration {
+/// A session's entry in the registry, taken out when dropped: as the actor's task ends, whatever ended it.
+struct Registration {
     sessions: Weak<Sessions>,
     key: Key,
     generation: u64,
-    count: Arc<AtomicUsize>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        gauge(self.count.fetch_sub(1, Ordering::Relaxed) - 1);
         if let Some(sessions) = self.sessions.upgrade() {
             // A successor may stand there already.
             sessions
@@ -74,8 +73,7 @@ impl Sessions {
         Arc::new(Self {
             live: DashMap::new(),
             generations: AtomicU64::new(0),
-            count: Arc::new(AtomicUsize::new(0)),
-            max,
+            places: Places::new(max),
             quarantine: Arc::default(),
             ports,
         })
@@ -128,7 +126,7 @@ impl Sessions {
 
     /// Sessions live on this node.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
     /// Every live session, for the drain.
@@ -158,26 +156,22 @@ impl Sessions {
         session: SessionId,
         deaths: u32,
     ) -> Result<(Registered, Addr<Session>), Rejection> {
-        if self.count() >= self.max {
-            return Err(Rejection::later(
-                ErrorCode::Overloaded,
-                "this server has too many live sessions",
-                5_000,
-            ));
-        }
+        let place = self.places.take().ok_or(Rejection::later(
+            ErrorCode::Overloaded,
+            "this server has too many live sessions",
+            5_000,
+        ))?;
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        gauge(self.count.fetch_add(1, Ordering::Relaxed) + 1);
         let registration = Registration {
             sessions: Arc::downgrade(self),
             key: (tenant, session),
             generation,
-            count: self.count.clone(),
         };
         let ports = self.ports.clone();
         let (address, task) = spawn_watched(capacity::SESSION_MAILBOX, |_| {
-            Session::new(tenant, session, ports, registration)
+            Session::new(tenant, session, ports, place)
         });
-        self.watch(tenant, session, task, deaths);
+        self.watch(registration, task, deaths);
         Ok((
             Registered {
                 address: address.downgrade(),
@@ -191,15 +185,17 @@ impl Sessions {
     /// its devices are about to join again. One that keeps dying is built again ever more seldom.
     fn watch(
         self: &Arc<Self>,
-        tenant: TenantId,
-        session: SessionId,
+        registration: Registration,
         task: tokio::task::JoinHandle<()>,
         deaths: u32,
     ) {
         let sessions = Arc::downgrade(self);
+        let (tenant, session) = registration.key;
         let started = Instant::now();
         actix_rt::spawn(async move {
-            if task.await.is_ok() {
+            let ended = task.await;
+            drop(registration);
+            if ended.is_ok() {
                 return;
             }
             metrics::counter!("hubbub_actor_panics_total", "actor" => "session").increment(1);
@@ -234,12 +230,4 @@ impl Sessions {
 
 fn live(registered: &Registered) -> Option<Addr<Session>> {
     registered.address.upgrade().filter(Addr::connected)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a gauge is a float; the count is small"
-)]
-fn gauge(count: usize) {
-    metrics::gauge!("hubbub_sessions_live").set(count as f64);
 }

@@ -4,27 +4,20 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::server::{ErrorBody, ReplyFrame};
-use hubbub_protocol::{
-    ErrorCode, NodeId, ReplyId, ReplyState, Seq, ServerFrame, TenantId, Timestamp, Usage,
-};
+use hubbub_protocol::server::ReplyFrame;
+use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Usage};
 use tokio::time::Instant;
 
-use super::messages::{ReplyProgress, ReplyStep};
 use super::state::{Question, SessionEvent};
 use super::{Session, encode};
+use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, FinishedReply, PendingReply, ReplyEnd,
 };
 use crate::rejection::Rejection;
+use crate::reply::messages::{ReplyProgress, ReplyStep};
 use crate::reply::{CancelReply, Reply, ReplyTask};
 use crate::writer::{AppendError, AppendResult};
-
-/// Pause before an end that could not be committed is tried again. It is tried until it is committed
-/// or somebody else has ended the reply: an answer without an end would break a promise. Devices are told
-/// of no end meanwhile: an attempt whose answer was lost may have stored this one all the same, and then
-/// an end made up for them would be the first of two.
-pub(crate) const END_RETRY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Has the next question answered, if there is one and nothing else is being written.
@@ -51,7 +44,8 @@ impl Session {
             bot,
         };
         let (reply, fence) = (question.reply, question.fence);
-        let (child, died) = Reply::spawn(reply, fence, task, self.ports.clone(), ctx.address());
+        let (ports, told) = (self.ports.clone(), ctx.address().recipient());
+        let (child, died) = Reply::spawn(reply, fence, task, ports, told);
         if let Ok(live) = self.live() {
             live.writing.insert(reply, child);
         }
@@ -293,54 +287,6 @@ impl Session {
         let finished = lost(node, tenant, reply);
         record(&finished);
         self.commit_end(finished, ctx);
-    }
-}
-
-/// The end of a reply that nobody writes any more: its session or its node died.
-pub(crate) fn lost(node: NodeId, tenant: TenantId, reply: &PendingReply) -> FinishedReply {
-    let asked_ms = Timestamp::now().unix_ms() - reply.asked_at.unix_ms();
-    FinishedReply {
-        tenant,
-        session: reply.session,
-        reply: reply.reply,
-        node,
-        fence: reply.fence,
-        end: failed(&Rejection::later(
-            ErrorCode::Unavailable,
-            "the answer was interrupted, please ask again",
-            1_000,
-        )),
-        text: String::new(),
-        author: String::new(),
-        model: None,
-        usage: None,
-        first_token_ms: None,
-        latency_ms: u64::try_from(asked_ms).unwrap_or(0),
-    }
-}
-
-/// An end that storage cannot store, perhaps for what it says: the reply fails instead. An answer without
-/// an end would be worse.
-fn without_text(finished: FinishedReply) -> FinishedReply {
-    FinishedReply {
-        end: failed(&Rejection::internal()),
-        text: String::new(),
-        ..finished
-    }
-}
-
-/// A failed end, as a client may read it.
-pub(crate) fn failed(rejection: &Rejection) -> ReplyEnd {
-    ReplyEnd::Failed(rejection.code, rejection.message.to_owned())
-}
-
-pub(crate) fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
-    match end {
-        ReplyEnd::Completed => None,
-        ReplyEnd::Cancelled => Some(ReplyState::Cancelled),
-        ReplyEnd::Failed(code, message) => Some(ReplyState::Failed {
-            error: ErrorBody::new(*code, message),
-        }),
     }
 }
 

@@ -7,10 +7,10 @@ use actix::prelude::*;
 use hubbub_protocol::{ReplyId, Seq, ServerFrame};
 use tokio::time::Instant;
 
-use super::answering::END_RETRY;
 use super::state::{Question, SessionEvent};
 use super::{Live, Session, encode};
 use crate::capacity;
+use crate::ending::END_RETRY;
 use crate::ports::{PageSize, SessionRecord, Transcript};
 
 /// Messages read at once when a gap is closed.

@@ -5,28 +5,16 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytestring::ByteString;
-use hubbub_protocol::server::{Delta, Joined, Presence};
-use hubbub_protocol::{
-    CloseCode, ErrorCode, Handler as SessionHandler, Principal, RunningReply, Seq, ServerFrame,
-};
+use hubbub_protocol::server::Delta;
+use hubbub_protocol::{CloseCode, Seq, ServerFrame};
 use tokio::time::Instant;
 
-use super::messages::{JoinRequest, JoinSession};
 use super::{Live, Session, encode};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
-use crate::ports::{PageSize, StoreError, Transcript};
-use crate::rejection::Rejection;
-
-/// Presence is told this much later, so that a crowd that joins at once is told once.
-const PRESENCE_AFTER: Duration = Duration::from_millis(250);
 
 /// Shortest pause between two attempts to hand something to a device that is behind.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(1);
-
-/// When a device that found no room in a session may try again, in milliseconds: one of the others may
-/// have left by then.
-const DEVICE_LEAVES: u64 = 5_000;
 
 /// What became of a device in a flush.
 enum Flushed {
@@ -41,136 +29,6 @@ enum Flushed {
 }
 
 impl Session {
-    pub(super) fn join(&mut self, command: JoinSession, ctx: &mut Context<Self>) {
-        let JoinSession {
-            caller,
-            join,
-            outlet,
-            answer,
-        } = command;
-        let max_devices = self.ports.config.max_devices;
-        let session = self.id;
-        let live = match self.live_for(&caller) {
-            Ok(live) => live,
-            Err(rejection) => return drop(answer.send(Err(rejection))),
-        };
-        // Joining twice replaces: a client that lost track asks for a fresh start.
-        live.remove(join.device);
-        if live.devices.len() >= max_devices {
-            let full = Rejection::later(
-                ErrorCode::RateLimited,
-                "too many devices in this session",
-                DEVICE_LEAVES,
-            );
-            return drop(answer.send(Err(full)));
-        }
-        let mut device = Device::new(
-            join.device,
-            caller.principal,
-            session,
-            live.feed.end(),
-            outlet,
-        );
-        let resync = join.epoch.is_some_and(|epoch| epoch != live.record.epoch);
-        let after = join.after.filter(|_| !resync);
-        device.seen = after.unwrap_or_default();
-        live.devices.push(device);
-        live.idle_since = None;
-        let head = live.feed.head();
-        let page = self.read_page(after, head, join.limit);
-        let joined = page.into_actor(self).map(move |page, session, ctx| {
-            let joined = page.map_err(Rejection::from).and_then(|page| {
-                session
-                    .joined(&join, resync, head, page)
-                    .map(|()| session.flush_now(ctx))
-            });
-            if joined.is_err()
-                && let Ok(live) = session.live()
-            {
-                live.remove(join.device);
-            }
-            drop(answer.send(joined));
-            session.tell_presence_later(ctx);
-            session.stop_when_idle(ctx);
-        });
-        ctx.spawn(joined);
-    }
-
-    fn read_page(
-        &self,
-        after: Option<Seq>,
-        head: Seq,
-        limit: u32,
-    ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
-        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
-        let size = PageSize {
-            messages: limit,
-            bytes: capacity::PAGE_BYTES,
-        };
-        async move {
-            match after {
-                // A session without messages has nothing to read.
-                _ if head == Seq::ZERO => Ok(Transcript::default()),
-                Some(after) => store.list_after(tenant, id, after, size).await,
-                None => store.list_before(tenant, id, None, size).await,
-            }
-        }
-    }
-
-    /// Hands `joined` to a device whose page was read, and lets it follow from there.
-    fn joined(
-        &mut self,
-        join: &JoinRequest,
-        resync: bool,
-        head: Seq,
-        page: Transcript,
-    ) -> Result<(), Rejection> {
-        let session = self.id;
-        let live = self.live()?;
-        let covered = page.messages.last().map_or(head, |last| head.max(last.seq));
-        let replying = live.state.answer().map(|answer| RunningReply {
-            reply: answer.question.reply,
-            to: answer.question.to,
-            state: answer.phase.clone(),
-            text: answer.text.clone(),
-        });
-        let length = live
-            .state
-            .answer()
-            .map(|answer| answer.length)
-            .unwrap_or_default();
-        let frame = encode(&ServerFrame::Joined(Box::new(Joined {
-            reference: join.reference.clone(),
-            session,
-            bot: live.record.bot,
-            head: covered,
-            epoch: live.record.epoch,
-            resync,
-            messages: page.messages,
-            more: page.more,
-            replying,
-            ended: page.ended,
-            handler: SessionHandler::Bot,
-        })));
-        // Left, or joined again, while the page was read: nobody to tell.
-        let Some(device) = live
-            .devices
-            .iter_mut()
-            .find(|d| d.id == join.device && d.joining)
-        else {
-            return Ok(());
-        };
-        device.joining = false;
-        device.seen = covered;
-        device.reply = length;
-        device
-            .try_deliver(vec![frame], covered)
-            .map_err(|undelivered| match undelivered {
-                Undelivered::Full => Rejection::overloaded(),
-                Undelivered::Gone => Rejection::unavailable(),
-            })
-    }
-
     /// Flushes at most once per flush interval while text streams.
     pub(super) fn flush_soon(&mut self, ctx: &mut Context<Self>) {
         // Never nothing: a device that is behind is tried again after this.
@@ -243,71 +101,9 @@ impl Session {
             .unwrap_or(end);
         live.feed.trim(slowest);
     }
-
-    /// Tells everybody who came and who left since the last time.
-    pub(super) fn tell_presence_later(&mut self, ctx: &mut Context<Self>) {
-        let Ok(live) = self.live() else { return };
-        // Nobody is there to be told, now or later: forget who was.
-        if live.devices.is_empty() {
-            live.present = Vec::new();
-        }
-        if live.presence_scheduled || live.devices.is_empty() {
-            return;
-        }
-        live.presence_scheduled = true;
-        ctx.run_later(PRESENCE_AFTER, |session, ctx| {
-            let id = session.id;
-            let Ok(live) = session.live() else { return };
-            live.presence_scheduled = false;
-            let frames = live.presence_changes(id);
-            let told = frames
-                .iter()
-                .filter(|frame| live.feed.mention(encode(frame)))
-                .count();
-            if told > 0 {
-                session.flush_now(ctx);
-            }
-        });
-    }
 }
 
 impl Live {
-    fn remove(&mut self, device: hubbub_protocol::ConnectionId) {
-        if let Some(at) = self.devices.iter().position(|d| d.id == device) {
-            self.devices.swap_remove(at).dismiss();
-        }
-    }
-
-    fn presence_changes(&mut self, session: hubbub_protocol::SessionId) -> Vec<ServerFrame> {
-        let mut present: Vec<Principal> = Vec::new();
-        for device in &self.devices {
-            if !present.contains(&device.who) {
-                present.push(device.who.clone());
-            }
-        }
-        let devices = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
-        let frame = |who: &Principal, online| {
-            ServerFrame::Presence(Presence {
-                session,
-                who: who.clone(),
-                online,
-                devices,
-            })
-        };
-        let came = present
-            .iter()
-            .filter(|who| !self.present.contains(who))
-            .map(|w| frame(w, true));
-        let left = self
-            .present
-            .iter()
-            .filter(|who| !present.contains(who))
-            .map(|w| frame(w, false));
-        let frames = came.chain(left).collect();
-        self.present = present;
-        frames
-    }
-
     fn flush_device(&mut self, at: usize, stalled: Duration, deltas: &mut DeltaCache) -> Flushed {
         loop {
             let Some(device) = self.devices.get(at) else {

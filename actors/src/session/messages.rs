@@ -3,7 +3,6 @@
 use actix::prelude::*;
 use hubbub_protocol::{
     ClientMessageId, ConnectionId, EndedReply, Epoch, Principal, ReplyId, Role, Seq, Timestamp,
-    Usage,
 };
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -11,8 +10,6 @@ use tracing::Span;
 
 use super::Caller;
 use crate::device::Outlet;
-use crate::pool::Place;
-use crate::ports::ReplyEnd;
 use crate::rejection::Rejection;
 
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Rejection>>;
@@ -104,22 +101,6 @@ pub(crate) struct Signal {
 pub(crate) enum SignalKind {
     Typing(bool),
     Read(Seq),
-}
-
-/// From the reply being written.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ReplyProgress {
-    pub(crate) reply: ReplyId,
-    pub(crate) fence: u64,
-    pub(crate) step: ReplyStep,
-}
-
-pub(crate) enum ReplyStep {
-    Queued(Place),
-    Started { model: String },
-    Text(String),
-    Ended { end: ReplyEnd, usage: Option<Usage> },
 }
 
 /// A reply whose node died was ended.

@@ -323,7 +323,6 @@ fn a_stranger_who_asks_for_a_session_does_not_lock_its_owner_out() {
             .join(caller, join_request(None), Box::new(outlet))
             .await;
         assert_eq!(refused, Err(Rejection::no_session()));
-        // The stranger's actor is still there to refuse.
         assert!(node.post(session, "mine").await.is_ok());
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::{ClientMessageId, ErrorCode};
+use hubbub_protocol::{ClientMessageId, ErrorCode, SessionId};
 
 use super::node::{Node, caller, join_request, pass, post, run};
 use crate::Rejection;
@@ -29,6 +29,25 @@ fn the_node_holds_only_so_many_live_sessions() {
         first.handle.leave(first.id);
         pass(61).await;
         assert!(node.post(c, "hi").await.is_ok());
+    });
+}
+
+#[test]
+fn asking_for_sessions_that_do_not_exist_takes_no_places() {
+    run(async || {
+        let node = Node::start_with(|config| config.max_sessions = 3);
+        let session = node.open().await;
+        // No time passes meanwhile. Of two, at once: who is told no makes room for the next.
+        for _ in 0..50 {
+            let (one, two) = tokio::join!(
+                node.post(SessionId::generate(), "is anybody there?"),
+                node.post(SessionId::generate(), "is anybody there?"),
+            );
+            assert_eq!(one, Err(Rejection::no_session()));
+            assert_eq!(two, Err(Rejection::no_session()));
+        }
+        assert!(node.post(session, "hi").await.is_ok());
+        assert_eq!(node.hub.session_count(), 1);
     });
 }
 

@@ -1,0 +1,38 @@
+//! What sessions, and the replies written for them, need from the node they live on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubbub_protocol::NodeId;
+
+use crate::busy::Busy;
+use crate::pool::PoolHandle;
+use crate::ports::MessageStore;
+use crate::tenant::Tenants;
+use crate::writer::WriterHandle;
+
+/// Settings of every session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// How long it stays in memory without a device.
+    pub idle_timeout: Duration,
+    /// Shortest time between two deltas to a device.
+    pub flush_interval: Duration,
+    /// How long a device may take nothing before it is cut.
+    pub stalled_device: Duration,
+    /// Most devices at once.
+    pub max_devices: usize,
+    /// Most messages waiting for their answer.
+    pub max_questions: usize,
+}
+
+/// The node, as its sessions see it.
+pub(crate) struct SessionPorts {
+    pub(crate) node: NodeId,
+    pub(crate) config: SessionConfig,
+    pub(crate) store: Arc<dyn MessageStore>,
+    pub(crate) writer: WriterHandle,
+    pub(crate) pool: PoolHandle,
+    pub(crate) tenants: Tenants,
+    pub(crate) busy: Busy,
+}
