@@ -81,7 +81,7 @@ async fn refusal(server: &TestServer, ticket: &str) -> ErrorCode {
 }
 
 /// Moves a ticket's end so many milliseconds from now; how long it had.
-async fn expire_in(server: &TestServer, ticket: &str, ms: i64) -> Duration {
+async fn expire_in(server: &TestServer, ticket: &str, ms: f64) -> Duration {
     let database = server.database().await;
     let left = "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM tickets \
                 WHERE ticket_sha256 = $1";
@@ -89,9 +89,7 @@ async fn expire_in(server: &TestServer, ticket: &str, ms: i64) -> Duration {
     let row = database.query_one(left, &[&key.as_slice()]).await.unwrap();
     let update = "UPDATE tickets SET expires_at = clock_timestamp() + $2 * interval '1 ms' \
                   WHERE ticket_sha256 = $1";
-    let changed = database
-        .execute(update, &[&key.as_slice(), &(ms as f64)])
-        .await;
+    let changed = database.execute(update, &[&key.as_slice(), &ms]).await;
     assert_eq!(changed.unwrap(), 1);
     Duration::from_secs_f64(row.get(0))
 }
@@ -121,7 +119,7 @@ async fn a_ticket_lives_30_seconds_and_is_refused_after_them() {
     let told = told.unix_ms() - Timestamp::now().unix_ms();
     assert!((1..=30_000).contains(&told), "told to live {told} ms");
     for ticket in [of_page.as_str(), of_key] {
-        let had = expire_in(server, ticket, -1).await;
+        let had = expire_in(server, ticket, -1.0).await;
         assert!(had <= LIFETIME, "lives {had:?}");
         assert!(had > LIFETIME / 2, "hardly time to connect: {had:?}");
         for _replay in 0..2 {
@@ -130,7 +128,7 @@ async fn a_ticket_lives_30_seconds_and_is_refused_after_them() {
     }
     // It was the time that was wrong with them.
     let (ticket, _) = anonymous.visitor(server.demo.bot).await;
-    expire_in(server, &ticket, 10_000).await;
+    expire_in(server, &ticket, 10_000.0).await;
     connect(server, &ticket).await;
 }
 

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -227,6 +228,11 @@ impl TestServer {
         self.demo = read_demo(&self.folder);
     }
 
+    /// Begins to start it again, and waits for nothing.
+    pub fn begin_restart(&mut self) {
+        (self.child, _) = launch(&self.folder);
+    }
+
     /// Sends a signal, such as `TERM`, to it.
     pub fn signal(&self, signal: &str) {
         send_signal(self.pid(), signal);
@@ -298,7 +304,8 @@ fn read_demo(folder: &OwnFolder) -> Demo {
     serde_json::from_str(&text).unwrap()
 }
 
-fn spawn(folder: &OwnFolder) -> (Child, SocketAddr) {
+/// Starts the program; answers it and the lines it prints.
+fn launch(folder: &OwnFolder) -> (Child, Receiver<String>) {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -323,6 +330,12 @@ fn spawn(folder: &OwnFolder) -> (Child, SocketAddr) {
             let _nobody_listens = sender.send(line);
         }
     });
+    (child, lines)
+}
+
+/// Starts the program and waits until it listens.
+fn spawn(folder: &OwnFolder) -> (Child, SocketAddr) {
+    let (mut child, lines) = launch(folder);
     let deadline = Instant::now() + PATIENCE;
     let mut address = None;
     // The demo's file is written before the last line is.

@@ -36,6 +36,8 @@ pub enum At {
     Frozen(Place, Sight),
     /// So many milliseconds at most after the chats began.
     Within(u64),
+    /// A second time, when the server that was started after a kill in mid-stream is there.
+    Recovery(Place),
 }
 
 /// A named point.
@@ -51,6 +53,9 @@ const INSERT: &str = "INSERT INTO messages";
 const OWE: &str = "INSERT INTO replies";
 /// Stored with every reply's end.
 const END: &str = "UPDATE replies r SET state = t.state";
+const RENEW: &str = "INSERT INTO nodes";
+const RELEASE: &str = "DELETE FROM nodes WHERE id";
+const CLAIM: &str = "UPDATE replies r SET node_id";
 const COMMIT: &str = "COMMIT";
 
 /// A place in the message writer's transaction.
@@ -121,6 +126,32 @@ pub const POINTS: &[Point] = &[
     ),
     point("reply-received", At::Sight(Sight::Answered)),
     point("any-moment", At::Within(600)),
+    point(
+        "lease-unanswered",
+        At::Recovery(place(RENEW, COMMIT, Stop::Unanswered)),
+    ),
+    point(
+        "release-unanswered",
+        At::Recovery(place(RELEASE, COMMIT, Stop::Unanswered)),
+    ),
+    point("before-claim", At::Recovery(place("", CLAIM, Stop::Unsent))),
+    point(
+        "claim-unanswered",
+        At::Recovery(place(CLAIM, COMMIT, Stop::Unanswered)),
+    ),
+    point("claim-late", At::Recovery(place(CLAIM, COMMIT, Stop::Late))),
+    point(
+        "before-orphans-end",
+        At::Recovery(place(END, COMMIT, Stop::Unsent)),
+    ),
+    point(
+        "orphans-end-late",
+        At::Recovery(place(END, COMMIT, Stop::Late)),
+    ),
+    point(
+        "orphans-end-unanswered",
+        At::Recovery(place(END, COMMIT, Stop::Unanswered)),
+    ),
 ];
 
 /// No point of a product that keeps its word: a message is acknowledged that was never committed.
@@ -130,9 +161,17 @@ pub const LIE: &Point = &point(
 );
 
 impl Point {
+    /// Servers that are killed.
+    pub fn kills(&self) -> usize {
+        1 + usize::from(matches!(self.at, At::Recovery(_)))
+    }
+
     /// Whether a transaction of the dead server is still to be committed.
     pub fn is_late(&self) -> bool {
-        matches!(self.at, At::Place(place) if place.stop == Stop::Late)
+        match self.at {
+            At::Place(place) | At::Recovery(place) => place.stop == Stop::Late,
+            At::Sight(_) | At::Frozen(..) | At::Within(_) => false,
+        }
     }
 }
 
@@ -153,13 +192,14 @@ impl Trigger {
     pub fn new(pid: u32, at: At, skip: u32) -> Self {
         let (sight, skip) = match at {
             At::Sight(sight) => (Some(sight), skip),
+            At::Recovery(_) => (Some(Sight::MidStream), skip),
             At::Frozen(_, sight) => (Some(sight), 0),
             At::Place(_) | At::Within(_) => (None, 0),
         };
         Self {
             pid,
             sight,
-            is_open: AtomicBool::new(matches!(at, At::Sight(_))),
+            is_open: AtomicBool::new(matches!(at, At::Sight(_) | At::Recovery(_))),
             skip: AtomicU32::new(skip),
             fired: Mutex::new(None),
             told: Notify::new(),
