@@ -60,8 +60,6 @@ mod resume;
 mod retry;
 #[path = "server/revoked.rs"]
 mod revoked;
-#[path = "server/revoked.rs"]
-mod revoked;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/stream.rs"]

@@ -140,7 +140,7 @@ async fn a_second_server_on_the_same_folder_is_refused_and_the_first_goes_on() {
     let output = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", folder]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
-        text(&output.stderr).contains("in use by another"),
+        text(&output.stderr).contains("another server runs with the data folder"),
         "{output:?}"
     );
     crate::client::Device::connect(server)

@@ -80,7 +80,7 @@ async fn a_draining_server_answers_who_asks_finishes_what_it_began_and_begins_no
     let last = rest
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
-        .last();
+        .next_back();
     let last = serde_json::from_str::<ServerFrame>(last.unwrap()).unwrap();
     assert!(matches!(last, ServerFrame::Message(_)), "{last:?}");
     let exit = tokio::task::spawn_blocking(move || server.wait(Duration::from_secs(25)));
