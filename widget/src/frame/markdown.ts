@@ -2,6 +2,7 @@
 // only the one that is being written is drawn anew with each piece.
 
 import { add, inline, MOST_DEPTH } from "./inline.ts";
+import * as WORDS from "./words.ts";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})[^`]*$/;
 const HEADING = /^ {0,3}(#{1,6})(?:\s(.*))?$/;
@@ -81,7 +82,17 @@ function readBlock(lines: readonly string[], at: number, depth: number, bare: bo
 
 function drawCode(parent: Element, lines: readonly string[]): void {
   if (lines.length === 0) return;
-  add(scrolling(parent, "pre"), "code").append(lines.join("\n"));
+  const text = lines.join("\n");
+  add(scrolling(parent, "pre"), "code").append(text);
+  const { clipboard } = navigator;
+  // Only pages from a safe origin may write there.
+  if (!clipboard) return;
+  const button = add(parent, "button");
+  button.setAttribute("type", "button");
+  button.append(WORDS.copy);
+  const copied = () => button.replaceChildren(WORDS.copied);
+  // Where the browser refuses, the word simply stays: the code can still be selected.
+  button.addEventListener("click", () => void clipboard.writeText(text).then(copied, () => {}));
 }
 
 /** What scrolls sideways must be reachable by keyboard. */

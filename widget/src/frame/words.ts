@@ -29,6 +29,8 @@ export const connecting = "Connecting…";
 export const reconnecting = "Reconnecting…";
 export const reconnectNow = "Reconnect now";
 export const away = "Not connected";
+export const copy = "Copy";
+export const copied = "Copied";
 export const offline = "You are offline. What you write is sent later.";
 
 export const REFUSALS: Record<Refusal, string> = {

@@ -254,3 +254,43 @@ test("a host page that lies about itself moves nothing", async () => {
   await frame.waitForSelector("text=You said: Still here");
   assert.equal(await page.isVisible("iframe"), true);
 });
+
+test("the newest stays in sight while an answer grows, until the person looks further up", async () => {
+  const page = await open();
+  server.answer = () => ({ text: LONG.repeat(8) });
+  await say(page, "Go on");
+  await page.waitForSelector(".them time");
+  /** The answer grows before the page is told that it was scrolled, as happens in a stream. */
+  const grow = () =>
+    page.evaluate(async () => {
+      const log = document.querySelector(".log") as HTMLElement;
+      const text = document.querySelector(".them .text") as HTMLElement;
+      text.style.paddingBottom = `${Number.parseInt(text.style.paddingBottom || "0", 10) + 200}px`;
+      log.dispatchEvent(new Event("scroll"));
+      for (const _ of "123") await new Promise(requestAnimationFrame);
+      return Math.round(log.scrollHeight - log.scrollTop - log.clientHeight);
+    });
+  assert.ok((await grow()) < 2);
+  assert.ok((await grow()) < 2);
+  assert.equal(await page.isVisible(".latest"), false);
+  await page.hover(".log");
+  await page.mouse.wheel(0, -150);
+  await page.waitForSelector(".latest");
+  assert.ok((await grow()) >= 300);
+  await page.click(".latest");
+  await page.waitForSelector(".latest", { state: "detached" });
+  assert.ok((await grow()) < 2);
+});
+
+test("code is copied as it was written, inside a page that embeds the frame", async () => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  const page = await open("/");
+  const frame = await frameOf(page);
+  const code = 'if (a[0] < "b") {\n\n  return *c*;\n}';
+  server.answer = () => ({ text: `So:\n\n\`\`\`c\n${code}\n\`\`\`\n\nDone.` });
+  await say(frame, "Write code");
+  await frame.waitForSelector("text=Done.");
+  await frame.click("text=Copy");
+  await frame.waitForSelector("text=Copied");
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), code);
+});
