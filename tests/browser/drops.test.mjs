@@ -74,6 +74,21 @@ async function cameBack(page, since) {
 
 const numberOf = (page, text) => page.locator(".bubble.me .text", { hasText: text }).count();
 
+/** How often each text was sent, on whatever connection. */
+function countSends(context) {
+  const sends = new Map();
+  const note = ({ payload }) => {
+    const frame = JSON.parse(payload);
+    if (frame.type === "send") sends.set(frame.text, (sends.get(frame.text) ?? 0) + 1);
+  };
+  context.on("page", (page) => page.on("websocket", (socket) => socket.on("framesent", note)));
+  return sends;
+}
+
+/** How often a message is sent when the wire is cut then: once more if the server does not have it,
+ * which the answer to `join` tells. */
+const SENDS = { "mid-answer": 1, unsent: 2, unacknowledged: 1 };
+
 /** The moments at which the wire is cut; each has just been brought about. */
 const MOMENTS = {
   async idle(page) {
@@ -113,6 +128,7 @@ test("the network is cut 20 times: it shows, heals, and nothing is lost or doubl
   t.diagnostic(`seed ${seed}`);
   const chance = random(seed);
   const { context, noted } = await visitor(stage.browser);
+  const sends = countSends(context);
   const page = await openChat(context, { url: wire.url, demo: stage.hubbub.demo });
   await watchState(page);
   // Opens the session.
@@ -142,7 +158,9 @@ test("the network is cut 20 times: it shows, heals, and nothing is lost or doubl
     assert.ok(wait <= most + SLACK_MS, `drop ${index} (${name}): back after ${wait} ms`);
     waits.push({ failures, wait, share: wait / most });
     await page.waitForSelector("text=/Sending…|Waiting to send/", { state: "detached" });
-    if (name !== "idle") assert.equal(await numberOf(page, question), 1, `${name}: ${question}`);
+    if (name === "idle") continue;
+    assert.equal(await numberOf(page, question), 1, `${name}: ${question}`);
+    assert.equal(sends.get(question), SENDS[name], `${name}: sends of ${question}`);
   }
   t.diagnostic(`cut when ${drops.join(", ")}`);
   t.diagnostic(`waited ${waits.map(({ failures, wait }) => `${failures}:${Math.round(wait)}`).join(" ")} ms`);

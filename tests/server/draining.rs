@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use hubbub_loadtest::simllm::Behaviour;
 use hubbub_protocol::{ErrorCode, ServerFrame};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite;
 
 use crate::client::{Caller, Credentials, Device, Gone, Response};
@@ -85,4 +87,28 @@ async fn a_draining_server_answers_who_asks_finishes_what_it_began_and_begins_no
     assert!(matches!(last, ServerFrame::Message(_)), "{last:?}");
     let exit = tokio::task::spawn_blocking(move || server.wait(Duration::from_secs(25)));
     assert_eq!(exit.await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_whose_rest_never_comes_does_not_hold_a_drain_up() {
+    let mut server = tokio::task::spawn_blocking(|| Setup::new().start())
+        .await
+        .unwrap();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let key = &server.demo.api_key;
+    let head = format!(
+        "POST /v1/sessions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Its handler waits for the body once it is told to go on.
+    let mut told = [0; 25];
+    stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    server.signal("TERM");
+    let asked = Instant::now();
+    let exit = tokio::task::spawn_blocking(move || server.wait(Duration::from_secs(25)));
+    assert_eq!(exit.await.unwrap().code(), Some(0));
+    println!("exit after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(12));
 }
