@@ -32,6 +32,10 @@ pub use parts::Database;
 /// What a drain leaves for stopping the rest.
 const DRAIN_RESERVE: Duration = Duration::from_secs(5);
 
+/// How long the last answers have to be written once every reply has ended: what takes longer is a client
+/// that does not send its request's rest, or does not read.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// How long connections have for their `bye` before they are cut.
 const BYE_DEADLINE: Duration = Duration::from_secs(4);
 
@@ -187,7 +191,8 @@ async fn drain(
     );
     // What is asked from now on nobody can answer any more; what was asked before is answered.
     server.pause().await;
-    let unanswered = requests.finished(started + budget).await;
+    let last_answers = (started + budget).min(Instant::now() + LAST_ANSWERS);
+    let unanswered = requests.finished(last_answers).await;
     server.stop(false).await;
     tracing::info!(is_clean, unanswered, took = ?started.elapsed(), "drained");
 }
