@@ -61,7 +61,8 @@ export function inline(parent: Element, text: string, growing: boolean, depth = 
 
 function draw(parent: Element, match: RegExpMatchArray, growing: boolean, depth: number): void {
   const [all, line, escaped, , code, label, address, angled, bare, strong, under, gone, em] = match;
-  const target = address ?? angled ?? bare;
+  // Half an address leads nowhere.
+  const target = address && !all.endsWith(")") ? "" : (address ?? angled ?? bare);
   if (line) add(parent, "br");
   else if (escaped) parent.append(escaped);
   else if (code) add(parent, "code").append(code.replace(/^ (.*\S.*) $/, "$1"));

@@ -142,7 +142,7 @@ test("an answer that is being written shows what its next words will make true",
     ["a `co", "<p>a <code>co</code></p>"],
     ["a\n\n-", "<p>a</p>"],
     ["a\n\n**", "<p>a</p>"],
-    ["- a\n- [x](https://ok.ex", '<ul><li>a</li><li><a href="https://ok.ex/">x</a></li></ul>'],
+    ["- a\n- [x](https://ok.ex", "<ul><li>a</li><li><a>x</a></li></ul>"],
     ["**a\n\nb", "<p>**a</p><p>b</p>"],
   ];
   for (const [text, html] of cases) assert.equal(await drawn([text], false), html, text);
