@@ -118,6 +118,7 @@ async fn serve_with(
     let chores = [
         actix_rt::spawn(metrics.run_upkeep(stop.clone())),
         actix_rt::spawn(chores::sweep_tickets(storage.clone(), stop.clone())),
+        actix_rt::spawn(chores::make_partitions(storage.clone(), stop.clone())),
         actix_rt::spawn(chores::close_revoked(
             storage.clone(),
             connections.clone(),

@@ -141,6 +141,19 @@ impl Storage {
         self.within(tickets::delete_expired(&self.app)).await
     }
 
+    /// Makes the partitions that the coming months' messages go to.
+    ///
+    /// # Errors
+    /// The database could not.
+    pub async fn make_partitions(&self) -> Result<(), StorageError> {
+        self.within(async {
+            let client = self.app.get().await?;
+            client.execute(migrations::MAKE_PARTITIONS, &[]).await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Finds the tenant of a bot that a public widget names.
     ///
     /// # Errors

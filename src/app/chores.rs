@@ -14,15 +14,23 @@ const TICKET_SWEEP: Duration = Duration::from_mins(1);
 /// when the database takes its 2 s to answer.
 const KEY_CHECK: Duration = Duration::from_secs(3);
 
+/// How often the coming months' partitions are made, twelve ahead: what a long-lived server needs.
+const PARTITIONS: Duration = Duration::from_hours(24);
+
 /// Deletes tickets that nobody redeemed, until it is told to stop.
 pub(super) async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(TICKET_SWEEP))
-        .await
-        .is_some()
-    {
+    while pause(TICKET_SWEEP, &stop).await {
         if let Err(error) = storage.delete_expired_tickets().await {
             tracing::warn!(%error, "expired tickets were not deleted");
+        }
+    }
+}
+
+/// Makes partitions before they are needed, until it is told to stop.
+pub(super) async fn make_partitions(storage: Storage, stop: CancellationToken) {
+    while pause(PARTITIONS, &stop).await {
+        if let Err(error) = storage.make_partitions().await {
+            tracing::warn!(%error, "the coming months' partitions were not made");
         }
     }
 }
@@ -34,11 +42,7 @@ pub(super) async fn close_revoked(
     connections: Connections,
     stop: CancellationToken,
 ) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(KEY_CHECK))
-        .await
-        .is_some()
-    {
+    while pause(KEY_CHECK, &stop).await {
         for key in connections.api_keys() {
             match storage.find_api_key(&key).await {
                 Ok(Some(stored)) if stored.revoked_at.is_none() => {}
@@ -54,4 +58,11 @@ pub(super) async fn close_revoked(
             }
         }
     }
+}
+
+/// Waits; `false` when it is time to stop.
+async fn pause(length: Duration, stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(length))
+        .await
+        .is_some()
 }

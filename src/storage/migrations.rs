@@ -20,8 +20,8 @@ pub use files::{EXPECTED_VERSION, MIGRATIONS, Migration};
 /// Every server of every version must use this number: "hubbub" in ASCII.
 const LOCK_KEY: i64 = 0x6875_6262_7562;
 const LOCK_POLL: Duration = Duration::from_millis(100);
-/// Months that get a partition of `messages` ahead; the next start makes the next ones.
-const PARTITION_MONTHS: i32 = 12;
+/// Makes partitions of `messages` for the coming months.
+pub(super) const MAKE_PARTITIONS: &str = "SELECT create_message_partitions(12)";
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS hubbub_migrations ( \
     version bigint PRIMARY KEY, name text NOT NULL, sha256 bytea NOT NULL, \
@@ -129,10 +129,7 @@ pub async fn up_with(
         done.push(migration.version);
     }
     if migrations.len() == MIGRATIONS.len() {
-        session
-            .work
-            .execute("SELECT create_message_partitions($1)", &[&PARTITION_MONTHS])
-            .await?;
+        session.work.execute(MAKE_PARTITIONS, &[]).await?;
     }
     Ok(done)
 }

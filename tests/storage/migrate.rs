@@ -114,3 +114,27 @@ async fn the_server_refuses_to_run_as_a_superuser() {
     let error = Storage::connect(&config).await.err().unwrap();
     assert!(matches!(error, StorageError::Config(_)), "{error}");
 }
+
+#[tokio::test]
+async fn the_server_makes_the_coming_months_partitions_itself() {
+    let database = postgres::database().await;
+    let storage = database.storage().await;
+    let owner = database.owner().await;
+    let newest = "SELECT max(relname) FROM pg_class WHERE relname ~ '^messages_[0-9]{6}$'";
+    let find = async || {
+        owner
+            .query_one(newest, &[])
+            .await
+            .unwrap()
+            .get::<_, String>(0)
+    };
+    let made = find().await;
+    owner
+        .batch_execute(&format!("DROP TABLE {made}"))
+        .await
+        .unwrap();
+    assert_ne!(find().await, made);
+    storage.make_partitions().await.unwrap();
+    storage.make_partitions().await.unwrap();
+    assert_eq!(find().await, made);
+}
