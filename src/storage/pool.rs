@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+    Timeouts,
 };
 use tokio_postgres::config::Config;
 
@@ -152,16 +153,30 @@ pub(super) fn open(config: &DatabaseConfig, role: PoolRole) -> Result<Pool, Stor
         })
         .post_create(Hook::async_fn(move |client, _| {
             let setup = setup.clone();
+            Box::pin(async move { tell(client, &setup).await })
+        }))
+        .pre_recycle(Hook::async_fn(|client, metrics| {
+            // A plan is only as good as the tables' sizes were: made in the first minutes of a database, it
+            // may read a tenant's whole table for one row. So they are made anew, ever more rarely.
+            let is_due = metrics.recycle_count.is_power_of_two();
             Box::pin(async move {
-                // Outside the pool's own time-outs, and a server may accept and then say nothing.
-                tokio::time::timeout(Duration::from_secs(2), client.batch_execute(&setup))
-                    .await
-                    .map_err(|_| HookError::message("the session's setup took too long"))?
-                    .map_err(HookError::Backend)
+                if is_due {
+                    tell(client, "DISCARD PLANS").await?;
+                }
+                Ok(())
             })
         }))
         .build()
         .map_err(|error| StorageError::Config(error.to_string()))
+}
+
+/// Runs a statement on behalf of the pool: outside of the pool's own time-outs, and a server may accept
+/// and then say nothing.
+async fn tell(client: &ClientWrapper, statement: &str) -> Result<(), HookError> {
+    tokio::time::timeout(Duration::from_secs(2), client.batch_execute(statement))
+        .await
+        .map_err(|_| HookError::message("the database took too long"))?
+        .map_err(HookError::Backend)
 }
 
 /// What every connection has in common.
