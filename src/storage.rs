@@ -25,6 +25,7 @@ pub mod visitors;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use futures_util::FutureExt as _;
 use hubbub_protocol::{BotId, TenantId};
 
 pub use error::StorageError;
@@ -218,12 +219,13 @@ impl Storage {
         Ok(())
     }
 
-    async fn within<T>(
+    /// In a box for the same reason as a statement: see [`scope::Transaction`].
+    fn within<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,
-    ) -> Result<T, StorageError> {
-        tokio::time::timeout(self.operation_timeout, work)
-            .await
-            .unwrap_or(Err(StorageError::Deadline(self.operation_timeout)))
+    ) -> impl Future<Output = Result<T, StorageError>> {
+        let deadline = self.operation_timeout;
+        tokio::time::timeout(deadline, Box::pin(work))
+            .map(move |ended| ended.unwrap_or(Err(StorageError::Deadline(deadline))))
     }
 }

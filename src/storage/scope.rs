@@ -41,17 +41,22 @@ impl Transaction {
         self.client.as_ref().ok_or(StorageError::Aborted)
     }
 
-    async fn watch<T>(
+    /// The statement's future is kilobytes and lives in a box: by value it would lie, several times over,
+    /// in every future around it, and a handler's would be as large as a connection's buffers.
+    fn watch<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, StorageError> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let result = statement.await;
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        result.map_err(|error| {
-            self.failed.store(true, Ordering::Relaxed);
-            StorageError::Postgres(error)
-        })
+    ) -> impl Future<Output = Result<T, StorageError>> {
+        let statement = Box::pin(statement);
+        async move {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            let result = statement.await;
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            result.map_err(|error| {
+                self.failed.store(true, Ordering::Relaxed);
+                StorageError::Postgres(error)
+            })
+        }
     }
 
     /// Starts it.

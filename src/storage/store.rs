@@ -88,13 +88,13 @@ impl PostgresMessageStore {
         work: impl Future<Output = Result<T, StorageError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
         let deadline = self.deadline;
-        async move {
-            tokio::time::timeout(deadline, work)
-                .await
-                .unwrap_or(Err(StorageError::Deadline(deadline)))
-                .map_err(|error| error.into_store_error(operation))
-        }
-        .boxed()
+        tokio::time::timeout(deadline, work)
+            .map(move |ended| {
+                ended
+                    .unwrap_or(Err(StorageError::Deadline(deadline)))
+                    .map_err(|error| error.into_store_error(operation))
+            })
+            .boxed()
     }
 
     async fn touch_all(&self, sessions: Vec<(TenantId, SessionId)>) -> Result<(), StorageError> {
