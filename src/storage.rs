@@ -123,6 +123,18 @@ impl Storage {
         self.within(api_keys::find(&self.app, key_id)).await
     }
 
+    /// Which of these API keys open nothing: revoked, or not there.
+    ///
+    /// # Errors
+    /// The database could not.
+    pub async fn list_unusable_keys(
+        &self,
+        key_ids: &[Box<str>],
+    ) -> Result<Vec<String>, StorageError> {
+        self.within(api_keys::list_unusable(&self.app, key_ids))
+            .await
+    }
+
     /// Uses a ticket up: of any number of attempts one gets it. `None` also when it has expired.
     ///
     /// # Errors

@@ -43,18 +43,20 @@ pub(super) async fn close_revoked(
     stop: CancellationToken,
 ) {
     while pause(KEY_CHECK, &stop).await {
-        for key in connections.api_keys() {
-            match storage.find_api_key(&key).await {
-                Ok(Some(stored)) if stored.revoked_at.is_none() => {}
-                Ok(_) => {
+        let keys: Vec<Box<str>> = connections.api_keys().into_iter().collect();
+        if keys.is_empty() {
+            continue;
+        }
+        match storage.list_unusable_keys(&keys).await {
+            Ok(unusable) => {
+                for key in unusable {
                     let closed = connections.sign_out(&key);
                     tracing::info!(closed, "connections of a revoked key are closed");
                 }
-                // Nobody is signed out because the database is away.
-                Err(error) => {
-                    tracing::debug!(%error, "keys of open connections were not looked at");
-                    break;
-                }
+            }
+            // Nobody is signed out because the database is away.
+            Err(error) => {
+                tracing::debug!(%error, "keys of open connections were not looked at");
             }
         }
     }

@@ -10,6 +10,8 @@ const INSERT: &str = "INSERT INTO api_keys (tenant_id, key_id, secret_sha256, na
     VALUES ($1, $2, $3, $4)";
 const FIND: &str = "SELECT tenant_id, secret_sha256, name, created_at, revoked_at \
     FROM find_api_key($1)";
+const LIST_UNUSABLE: &str = "SELECT key_id FROM unnest($1::text[]) AS key_id \
+    WHERE NOT EXISTS (SELECT FROM find_api_key(key_id) WHERE revoked_at IS NULL)";
 // Once a minute is exact enough, and spares a row version for each request.
 const UPDATE_LAST_USED: &str = "UPDATE api_keys SET last_used_at = now() \
     WHERE tenant_id = $1 AND key_id = $2 \
@@ -89,4 +91,22 @@ pub(super) async fn find(pool: &Pool, key_id: &str) -> Result<Option<ApiKey>, St
         })
     })
     .transpose()
+}
+
+/// Which of these keys of any tenants are revoked, or not there.
+pub(super) async fn list_unusable(
+    pool: &Pool,
+    key_ids: &[Box<str>],
+) -> Result<Vec<String>, StorageError> {
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(LIST_UNUSABLE).await?;
+    let rows = client.query(&statement, &[&key_ids]).await?;
+    let key_id = |row| {
+        let fields = Fields {
+            table: "api_keys",
+            row,
+        };
+        fields.get("key_id")
+    };
+    rows.iter().map(key_id).collect()
 }

@@ -96,6 +96,9 @@ async fn api_keys_are_found_by_id_until_revoked() {
     api_keys::insert(&scope, "k1", &[7; 32], "ci")
         .await
         .unwrap();
+    api_keys::insert(&scope, "in use", &[8; 32], "ci")
+        .await
+        .unwrap();
     api_keys::update_last_used(&scope, "k1").await.unwrap();
     scope.commit().await.unwrap();
     let key = f.storage.find_api_key("k1").await.unwrap().unwrap();
@@ -117,6 +120,10 @@ async fn api_keys_are_found_by_id_until_revoked() {
             .is_some()
     );
     assert!(f.storage.find_api_key("k2").await.unwrap().is_none());
+    let asked = ["k1", "k2", "in use"].map(Box::from);
+    let mut unusable = f.storage.list_unusable_keys(&asked).await.unwrap();
+    unusable.sort();
+    assert_eq!(unusable, ["k1", "k2"]);
 }
 
 #[tokio::test]
