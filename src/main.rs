@@ -10,8 +10,9 @@ use hubbub::app::{self, ServeOptions};
 use hubbub::config::{self, Config, Inputs};
 use hubbub::{cli, telemetry};
 
-/// Measured against the C library's and mimalloc: memory is given back after a rush of sessions, at the
-/// least memory for an idle connection (docs/performance.md).
+/// Measured against the C library's and mimalloc: memory is given back after a rush, at the least memory
+/// for an idle connection (docs/performance.md). A thread of its own gives it back: a server that has
+/// nothing to do any more calls no allocator that could.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

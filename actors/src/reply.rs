@@ -285,7 +285,7 @@ impl From<Unwanted> for Stopped {
 fn no_answer() -> Rejection {
     Rejection::later(
         ErrorCode::Unavailable,
-        "the assistant could not answer, please try again",
+        "the assistant could not answer",
         1_000,
     )
 }
