@@ -24,12 +24,23 @@ pub const DELIVERY_BYTES: usize = 8 * 1024;
 /// device that asks for it and does not read holds it in the socket's buffer.
 pub const PAGE_BYTES: u32 = 48 * 1024;
 
-/// Frames a session keeps for devices that are behind. Whoever falls further behind is cut (4008).
-pub const FEED_FRAMES: usize = 512;
+/// Entries a session keeps for devices that are behind: the order of what they lack. Whoever falls
+/// further behind is cut (4008). 48 bytes each, 96 KiB.
+pub const FEED_ENTRIES: usize = 2_048;
 
-/// The same bound in bytes: large messages count for more. With [`CONNECTION_BYTES`] twice, what waits
-/// for a slow device is less than 256 KiB.
-pub const FEED_BYTES: usize = 64 * 1024;
+/// Bytes of the frames among them. What is older is read from storage when a device gets to it. With
+/// [`CONNECTION_BYTES`] twice, [`FEED_ENTRIES`] and [`FETCH_BYTES`], what waits for a slow device is less
+/// than 256 KiB.
+pub const FEED_BYTES: usize = 32 * 1024;
+
+/// Bytes of text read at once for a device that is further behind than that.
+pub const FETCH_BYTES: u32 = 16 * 1024;
+
+/// Entries waiting from which on what matters only now (typing, presence) is dropped.
+pub const FEED_MENTIONS: usize = 128;
+
+/// Messages whose commit was learned before their predecessors', kept until those are known.
+pub const FEED_AHEAD: usize = 512;
 
 /// Entries one writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
 pub const WRITER_QUEUE: usize = 4_096;

@@ -47,7 +47,7 @@ pub struct TextPosition {
     pub utf16: u64,
 }
 
-/// One device of a session. Two numbers are all it costs: no queue is kept for it.
+/// One device of a session. A few numbers are all it costs: no queue is kept for it.
 pub(crate) struct Device {
     pub(crate) id: ConnectionId,
     pub(crate) who: Principal,
@@ -61,6 +61,10 @@ pub(crate) struct Device {
     pub(crate) stalled_since: Option<tokio::time::Instant>,
     /// Set while its page of history is read; nothing is handed over until `joined` was.
     pub(crate) joining: bool,
+    /// Messages that the feed does not hold any more, read for it, until they are handed over.
+    pub(crate) fetched: Vec<(Seq, ByteString)>,
+    /// Set while they are read from storage; nothing is handed over until they were.
+    pub(crate) fetching: bool,
     session: SessionId,
     outlet: Box<dyn Outlet>,
     dismissed: bool,
@@ -82,6 +86,8 @@ impl Device {
             reply: TextPosition::default(),
             stalled_since: None,
             joining: true,
+            fetched: Vec::new(),
+            fetching: false,
             session,
             outlet,
             dismissed: false,
@@ -99,6 +105,12 @@ impl Device {
             through,
             frames,
         })
+    }
+
+    /// A message read for it alone.
+    pub(crate) fn fetched(&self, seq: Seq) -> Option<&ByteString> {
+        let found = self.fetched.iter().find(|(fetched, _)| *fetched == seq);
+        found.map(|(_, frame)| frame)
     }
 
     pub(crate) fn cut(mut self, code: CloseCode) {

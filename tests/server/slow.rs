@@ -7,7 +7,7 @@ use hubbub_protocol::{ClientMessageId, ServerFrame};
 use crate::client::{Caller, Device, message, of};
 use crate::raw::{Raw, Received, TEXT};
 use crate::resume::Held;
-use crate::server::{Setup, TestServer};
+use crate::server::{Setup, TestServer, shared};
 
 const MESSAGES: u64 = 400;
 const TEXT_BYTES: usize = 4_000;
@@ -108,6 +108,32 @@ async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
     // The fast one never noticed.
     fast.say(session, "end").await.unwrap();
     fast.try_join(of(session)).await.unwrap();
+}
+
+// R002, P6
+#[tokio::test]
+async fn a_device_that_pauses_is_not_cut_and_misses_nothing() {
+    let server = shared().await;
+    let bot = Caller::new(server).bot(&[]).await;
+    let mut fast = Device::connect(server).await;
+    let session = fast.open(bot).await.session;
+    let mut pausing = Device::connect(server).await;
+    pausing.join(session).await;
+    // More than sockets, mailboxes and the feed hold, in less time than a device may stand still.
+    let text = "x".repeat(TEXT_BYTES);
+    let started = Instant::now();
+    let mut sent = 0;
+    while sent < MESSAGES && started.elapsed() < Duration::from_secs(5) {
+        fast.say(session, &text).await.unwrap();
+        sent += 1;
+    }
+    for expected in 1..=sent {
+        let seq = pausing.until(|frame| match frame {
+            ServerFrame::Message(message) => Some(message.seq.0),
+            _ => None,
+        });
+        assert_eq!(seq.await, expected);
+    }
 }
 
 #[tokio::test]

@@ -1,20 +1,32 @@
 //! Fan-out by cursors: each device is handed everything between its cursor and the end. A device that
-//! does not take it keeps its cursor, and next time gets one larger delta instead of several.
+//! does not take it keeps its cursor, and next time gets one larger delta instead of several. Messages
+//! that the feed let go meanwhile are read from storage, a few at a time and only when it gets to them: it
+//! causes no more reading than it does itself.
 
 use std::time::Duration;
 
 use actix::prelude::*;
 use bytestring::ByteString;
 use hubbub_protocol::server::Delta;
-use hubbub_protocol::{CloseCode, Seq, ServerFrame};
+use hubbub_protocol::{CloseCode, ConnectionId, Seq, ServerFrame, limits};
 use tokio::time::Instant;
 
 use super::{Live, Session, encode};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
+use crate::ports::{PageSize, StoredMessage};
 
 /// Shortest pause between two attempts to hand something to a device that is behind.
 const SHORTEST_FLUSH: Duration = Duration::from_millis(1);
+
+/// What is read from storage at once for a device that is further behind than the feed holds.
+const FETCH: PageSize = PageSize {
+    messages: limits::JOIN_MESSAGES,
+    bytes: capacity::FETCH_BYTES,
+};
+
+/// How long after a reading that failed the next one is tried.
+const FETCH_RETRY: Duration = Duration::from_millis(500);
 
 /// What became of a device in a flush.
 enum Flushed {
@@ -22,6 +34,8 @@ enum Flushed {
     Current,
     /// Its queue is full; try again later.
     Behind,
+    /// What comes after this one is to be read from storage.
+    Lacks(ConnectionId, Seq),
     /// It is to be cut.
     Cut,
     /// It is gone by itself.
@@ -58,6 +72,7 @@ impl Session {
         live.last_flush = Instant::now();
         let mut deltas = DeltaCache::default();
         let mut behind = false;
+        let mut lacking = Vec::new();
         let mut lost = false;
         let mut at = 0;
         while at < live.devices.len() {
@@ -65,6 +80,10 @@ impl Session {
                 Flushed::Current => at += 1,
                 Flushed::Behind => {
                     behind = true;
+                    at += 1;
+                }
+                Flushed::Lacks(device, after) => {
+                    lacking.push((device, after));
                     at += 1;
                 }
                 Flushed::Cut => {
@@ -81,6 +100,9 @@ impl Session {
             }
         }
         self.trim_feed();
+        for (device, after) in lacking {
+            self.fetch(device, after, ctx);
+        }
         if behind {
             self.flush_soon(ctx);
         }
@@ -88,6 +110,35 @@ impl Session {
             self.tell_presence_later(ctx);
             self.stop_when_idle(ctx);
         }
+    }
+
+    /// Reads for a device what the feed does not hold any more.
+    fn fetch(&mut self, device: ConnectionId, after: Seq, ctx: &mut Context<Self>) {
+        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
+        let read = async move { store.list_after(tenant, id, after, FETCH).await };
+        ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
+            let Ok(live) = session.live() else { return };
+            let mut devices = live.devices.iter_mut();
+            let Some(found) = devices.find(|found| found.id == device && found.fetching) else {
+                return;
+            };
+            let messages = page.map(|page| page.messages).unwrap_or_default();
+            if messages
+                .first()
+                .is_none_or(|first| first.seq != after.next())
+            {
+                // Storage is away, which is not the device's fault.
+                ctx.run_later(FETCH_RETRY, move |session, ctx| {
+                    session.fetch(device, after, ctx);
+                });
+                return;
+            }
+            let frame =
+                |message: StoredMessage| (message.seq, encode(&ServerFrame::Message(message)));
+            found.fetched = messages.into_iter().map(frame).collect();
+            found.fetching = false;
+            session.flush_now(ctx);
+        }));
     }
 
     pub(super) fn trim_feed(&mut self) {
@@ -109,7 +160,7 @@ impl Live {
             let Some(device) = self.devices.get(at) else {
                 return Flushed::Current;
             };
-            if device.joining {
+            if device.joining || device.fetching {
                 return Flushed::Current;
             }
             if device.cursor < self.feed.first() {
@@ -122,13 +173,19 @@ impl Live {
             if frames.is_empty() {
                 device.cursor = reached.next;
                 device.stalled_since = None;
-                return Flushed::Current;
+                device.fetching = reached.lacks;
+                return if reached.lacks {
+                    Flushed::Lacks(device.id, reached.seen)
+                } else {
+                    Flushed::Current
+                };
             }
             match device.try_deliver(frames, reached.seen) {
                 Ok(()) => {
                     device.stalled_since = None;
                     (device.cursor, device.seen, device.reply) =
                         (reached.next, reached.seen, reached.reply);
+                    device.fetched.retain(|(seq, _)| *seq > reached.seen);
                 }
                 Err(Undelivered::Full) => {
                     let since = *device.stalled_since.get_or_insert_with(Instant::now);
@@ -149,22 +206,28 @@ impl Live {
             next: device.cursor,
             seen: device.seen,
             reply: device.reply,
+            lacks: false,
         };
         let mut frames = Vec::new();
         let mut bytes = 0;
         for entry in self.feed.from(device.cursor) {
-            if !frames.is_empty() && bytes + entry.frame.len() > capacity::DELIVERY_BYTES {
+            // Sent before, as part of its page.
+            if entry.seq.is_some_and(|seq| seq <= reached.seen) {
+                reached.next += 1;
+                continue;
+            }
+            let fetched = || device.fetched(entry.seq?);
+            let Some(frame) = entry.frame.as_ref().or_else(fetched) else {
+                reached.lacks = true;
+                return (frames, reached);
+            };
+            if !frames.is_empty() && bytes + frame.len() > capacity::DELIVERY_BYTES {
                 return (frames, reached);
             }
             reached.next += 1;
-            match entry.seq {
-                // Sent before, as part of its page.
-                Some(seq) if seq <= reached.seen => continue,
-                Some(seq) => reached.seen = seq,
-                None => {}
-            }
-            bytes += entry.frame.len();
-            frames.push(entry.frame.clone());
+            reached.seen = entry.seq.unwrap_or(reached.seen);
+            bytes += frame.len();
+            frames.push(frame.clone());
         }
         if let Some((frame, position)) = deltas.from(self, device.reply) {
             reached.reply = position;
@@ -178,6 +241,8 @@ struct Cursor {
     next: u64,
     seen: Seq,
     reply: TextPosition,
+    /// What follows is not in the feed any more.
+    lacks: bool,
 }
 
 /// The last delta encoded in a flush: devices that keep up all need the same one.

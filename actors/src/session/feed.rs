@@ -1,7 +1,8 @@
 //! The feed: frames on their way to a session's devices. Pure.
 //!
 //! Each entry has a number of its own, and each device a cursor into it, so nothing is queued per
-//! device. Messages enter in the order of their seq, whatever order their commits are learned in.
+//! device. Messages enter in the order of their seq, whatever order their commits are learned in. What
+//! is too much to hold is held by storage alone, and read again for the devices that lack it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,7 +14,8 @@ use crate::capacity;
 /// One frame on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) frame: ByteString,
+    /// `None`: a message that only storage still holds.
+    pub(crate) frame: Option<ByteString>,
     /// Set for durable messages.
     pub(crate) seq: Option<Seq>,
 }
@@ -22,7 +24,10 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Feed {
     entries: VecDeque<Entry>,
+    /// Bytes of the frames held.
     bytes: usize,
+    /// Entries at the front of which no frame can be let go any more.
+    spilled: usize,
     first: u64,
     /// The newest seq up to which nothing is missing.
     head: Seq,
@@ -35,6 +40,7 @@ impl Feed {
         Self {
             entries: VecDeque::new(),
             bytes: 0,
+            spilled: 0,
             first: 0,
             head,
             ahead: BTreeMap::new(),
@@ -66,26 +72,23 @@ impl Feed {
             return;
         }
         // What is dropped here is read again from storage once the gap is noticed.
-        if seq == self.head.next() || self.ahead.len() < capacity::FEED_FRAMES {
+        if seq == self.head.next() || self.ahead.len() < capacity::FEED_AHEAD {
             self.ahead.insert(seq, frame);
         }
         while let Some(frame) = self.ahead.remove(&self.head.next()) {
             self.head = self.head.next();
-            self.push(Entry {
-                frame,
-                seq: Some(self.head),
-            });
+            self.push(frame, Some(self.head));
         }
     }
 
     /// Adds a frame that every device must see: the state of a reply.
     pub(crate) fn tell(&mut self, frame: ByteString) {
-        self.push(Entry { frame, seq: None });
+        self.push(frame, None);
     }
 
     /// Adds a frame that matters only now; `false` if it was dropped because devices are behind.
     pub(crate) fn mention(&mut self, frame: ByteString) -> bool {
-        let has_room = self.entries.len() < capacity::FEED_FRAMES / 4;
+        let has_room = self.entries.len() < capacity::FEED_MENTIONS;
         if has_room {
             self.tell(frame);
         }
@@ -106,21 +109,39 @@ impl Feed {
         }
     }
 
-    fn push(&mut self, entry: Entry) {
-        self.bytes += entry.frame.len();
-        self.entries.push_back(entry);
-        while self.entries.len() > 1
-            && (self.entries.len() > capacity::FEED_FRAMES || self.bytes > capacity::FEED_BYTES)
-        {
+    fn push(&mut self, frame: ByteString, seq: Option<Seq>) {
+        // Before it, not after: the newest is always held, for the devices that keep up.
+        while self.bytes > capacity::FEED_BYTES {
+            if !self.spill() {
+                self.drop_first();
+            }
+        }
+        self.bytes += frame.len();
+        let frame = Some(frame);
+        self.entries.push_back(Entry { frame, seq });
+        while self.entries.len() > capacity::FEED_ENTRIES {
             self.drop_first();
         }
+    }
+
+    /// Lets the oldest message's frame go that is held; `false` if none is.
+    fn spill(&mut self) -> bool {
+        while let Some(entry) = self.entries.get_mut(self.spilled) {
+            self.spilled += 1;
+            if let Some(frame) = entry.frame.take_if(|_| entry.seq.is_some()) {
+                self.bytes -= frame.len();
+                return true;
+            }
+        }
+        false
     }
 
     fn drop_first(&mut self) -> bool {
         let Some(entry) = self.entries.pop_front() else {
             return false;
         };
-        self.bytes -= entry.frame.len();
+        self.bytes -= entry.frame.map_or(0, |frame| frame.len());
+        self.spilled = self.spilled.saturating_sub(1);
         self.first += 1;
         true
     }
@@ -149,22 +170,60 @@ mod tests {
     }
 
     #[test]
-    fn the_feed_is_bounded_in_frames_and_bytes() {
+    fn the_feed_is_bounded_in_entries_and_bytes() {
         let mut feed = Feed::new(Seq::ZERO);
         for seq in 1..=5_000 {
             feed.post(Seq(seq), ByteString::from_static("m"));
         }
-        assert_eq!(feed.end() - feed.first(), capacity::FEED_FRAMES as u64);
+        assert_eq!(feed.end() - feed.first(), capacity::FEED_ENTRIES as u64);
         assert_eq!(feed.head(), Seq(5_000));
         feed.tell(ByteString::from("x".repeat(capacity::FEED_BYTES + 1)));
-        assert_eq!(feed.end() - feed.first(), 1);
+        feed.tell(ByteString::from_static("reply"));
+        assert_eq!(
+            feed.end() - feed.first(),
+            1,
+            "what is stored nowhere is dropped"
+        );
+    }
+
+    proptest! {
+        /// However large messages and replies' states are: the bytes held are counted right and bounded,
+        /// messages keep their place, states are never let go before the messages around them.
+        #[test]
+        fn too_many_bytes_let_the_oldest_messages_go(
+            frames in prop::collection::vec((any::<bool>(), 1usize..capacity::FEED_BYTES / 3), 1..60),
+            trims in prop::collection::vec(0u64..60, 1..5),
+        ) {
+            let mut feed = Feed::new(Seq::ZERO);
+            let mut trims = trims.into_iter().cycle();
+            for (is_message, length) in frames {
+                let frame = ByteString::from("x".repeat(length));
+                if is_message {
+                    feed.post(feed.head().next(), frame);
+                } else {
+                    feed.tell(frame);
+                }
+                if length % 7 == 0 {
+                    let to = trims.next().unwrap().min(feed.end() - 1);
+                    feed.trim(to);
+                }
+                let entries: Vec<&Entry> = feed.from(feed.first()).collect();
+                let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(|f| f.len()).sum();
+                prop_assert_eq!(bytes, feed.bytes);
+                prop_assert!(bytes <= capacity::FEED_BYTES + length);
+                prop_assert!(entries.iter().all(|e| e.frame.is_some() || e.seq.is_some()));
+                prop_assert!(entries.last().is_none_or(|newest| newest.frame.is_some()));
+                let seqs: Vec<u64> = entries.iter().filter_map(|e| e.seq).map(|s| s.0).collect();
+                prop_assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1));
+            }
+        }
     }
 
     #[test]
     fn what_matters_only_now_is_dropped_when_devices_are_behind() {
         let mut feed = Feed::new(Seq::ZERO);
         assert!(feed.mention(ByteString::from_static("typing")));
-        for _ in 0..capacity::FEED_FRAMES {
+        for _ in 0..capacity::FEED_MENTIONS {
             feed.tell(ByteString::from_static("reply"));
         }
         assert!(!feed.mention(ByteString::from_static("typing")));

@@ -49,6 +49,7 @@ struct Faults {
     poison: Option<String>,
     latency: Duration,
     appends: usize,
+    lists: usize,
 }
 
 impl Default for MemoryStore {
@@ -131,6 +132,11 @@ impl MemoryStore {
         self.faults().appends
     }
 
+    /// Readings of messages so far, whatever became of them.
+    pub fn lists(&self) -> usize {
+        self.faults().lists
+    }
+
     /// Everything stored of a session, oldest first.
     pub fn messages(&self, session: SessionId) -> Vec<StoredMessage> {
         self.rows().messages(session)
@@ -187,6 +193,7 @@ impl MemoryStore {
     }
 
     async fn reach_list(&self) -> Result<(), StoreError> {
+        self.faults().lists += 1;
         self.reach().await?;
         match self.take_fault(|f| matches!(f, Fault::ListFails(_) | Fault::ListPanics)) {
             Some(Fault::ListFails(error)) => Err(error),
