@@ -50,7 +50,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Scenario::Fanout(options) => vec![fanout::run(&target()?, options, &stop).await?],
         Scenario::Idle(options) => vec![idle::run(&target()?, options, &stop).await?],
         Scenario::SlowDevice(options) => vec![slow::run(&target()?, options, &stop).await?],
-        Scenario::Run(options) => run::run(options, &stop).await?,
+        Scenario::Run(options) => run::run(options, arguments.target.connect_rate, &stop).await?,
     };
     listening.abort();
     let mut out = std::io::stdout();

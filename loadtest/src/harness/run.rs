@@ -77,11 +77,15 @@ struct Server {
     url: String,
 }
 
-/// Runs everything.
+/// Runs everything, opening so many connections a second.
 ///
 /// # Errors
 /// When a server does not start or a scenario cannot begin.
-pub async fn run(options: &Run, stop: &CancellationToken) -> anyhow::Result<Vec<Report>> {
+pub async fn run(
+    options: &Run,
+    connect_rate: u32,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<Report>> {
     let tools = if let Some(folder) = &options.tools {
         folder.clone()
     } else {
@@ -103,7 +107,7 @@ pub async fn run(options: &Run, stop: &CancellationToken) -> anyhow::Result<Vec<
         if options.runs > 1 {
             say(&format!("run {number} of {}", options.runs));
         }
-        one_run(options, &tools, &upstream, stop, &mut reports).await?;
+        one_run(options, connect_rate, &tools, &upstream, stop, &mut reports).await?;
     }
     let reports = Report::medians(&reports);
     if let Some(path) = &options.markdown {
@@ -117,6 +121,7 @@ pub async fn run(options: &Run, stop: &CancellationToken) -> anyhow::Result<Vec<
 /// Every scenario once, against new servers, so that no run begins with what another left.
 async fn one_run(
     options: &Run,
+    connect_rate: u32,
     tools: &Path,
     upstream: &Server,
     stop: &CancellationToken,
@@ -131,14 +136,14 @@ async fn one_run(
             &format!("{}/v1", upstream.url),
         ]);
         let bare = announced(bare).await.context("bare")?;
-        let target = target(&bare, None)?;
+        let target = target(&bare, None, connect_rate)?;
         scenarios(&target, options, upstream, stop, reports).await?;
     }
     if let Some(program) = &options.hubbub {
         let folder = Folder::create()?;
         let hubbub = start_hubbub(program, &folder.0, upstream).await?;
         let demo = folder.0.join("data/demo.json");
-        let outcome = match target(&hubbub, Some(demo)) {
+        let outcome = match target(&hubbub, Some(demo), connect_rate) {
             Ok(target) => scenarios(&target, options, upstream, stop, reports).await,
             Err(error) => Err(error),
         };
@@ -149,7 +154,7 @@ async fn one_run(
     Ok(())
 }
 
-fn target(server: &Server, demo: Option<PathBuf>) -> anyhow::Result<Target> {
+fn target(server: &Server, demo: Option<PathBuf>, connect_rate: u32) -> anyhow::Result<Target> {
     Target::new(&TargetArguments {
         url: Some(server.url.clone()),
         api_key: String::new(),
@@ -157,7 +162,7 @@ fn target(server: &Server, demo: Option<PathBuf>) -> anyhow::Result<Target> {
         bare: demo.is_none(),
         demo,
         server_pid: Some(server.pid),
-        connect_rate: 500,
+        connect_rate,
         report: None,
     })
 }
