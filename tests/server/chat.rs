@@ -149,7 +149,7 @@ async fn a_thousand_messages_in_a_burst_arrive_in_order_one_document_a_frame() {
         });
     }
     for expected in 1..=1_000 {
-        let message = reader.until(as_message).await;
+        let message = reader.next_message().await;
         assert_eq!(message.seq.0, expected);
     }
     while let Some(writer) = writers.join_next().await {
@@ -358,11 +358,4 @@ async fn a_device_that_closes_is_answered_with_a_close() {
     device.send_raw(close).await.unwrap();
     let ended = tokio::time::timeout(DEADLINE, device.end()).await.unwrap();
     assert!(matches!(ended, Gone::Closed(1000) | Gone::Cut), "{ended:?}");
-}
-
-fn as_message(frame: ServerFrame) -> Option<MessageFrame> {
-    match frame {
-        ServerFrame::Message(message) => Some(message),
-        _ => None,
-    }
 }

@@ -52,11 +52,7 @@ async fn a_device_that_does_not_read_costs_only_itself_is_cut_and_resumes() {
         let sent = Instant::now();
         let id = ClientMessageId::generate();
         fast.send(&message(session, id, &text, None)).await.unwrap();
-        let seq = fast.until(|frame| match frame {
-            ServerFrame::Message(message) => Some(message.seq.0),
-            _ => None,
-        });
-        assert_eq!(seq.await, n);
+        assert_eq!(fast.next_message().await.seq.0, n);
         worst = worst.max(sent.elapsed());
     }
     let grown = server.rss_kib().saturating_sub(before);
@@ -128,11 +124,7 @@ async fn a_device_that_pauses_is_not_cut_and_misses_nothing() {
         sent += 1;
     }
     for expected in 1..=sent {
-        let seq = pausing.until(|frame| match frame {
-            ServerFrame::Message(message) => Some(message.seq.0),
-            _ => None,
-        });
-        assert_eq!(seq.await, expected);
+        assert_eq!(pausing.next_message().await.seq.0, expected);
     }
 }
 

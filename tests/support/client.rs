@@ -201,6 +201,15 @@ impl Device {
         .await
     }
 
+    /// Reads until a message.
+    pub async fn next_message(&mut self) -> MessageFrame {
+        self.until(|frame| match frame {
+            ServerFrame::Message(message) => Some(message),
+            _ => None,
+        })
+        .await
+    }
+
     /// The end of the next reply: its message or its failure.
     pub async fn reply_end(&mut self) -> Result<MessageFrame, ReplyState> {
         self.until(|frame| match frame {

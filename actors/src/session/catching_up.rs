@@ -11,7 +11,7 @@ use super::state::{Question, SessionEvent};
 use super::{Live, Session, encode};
 use crate::capacity;
 use crate::ending::END_RETRY;
-use crate::ports::{PageSize, SessionRecord, Transcript};
+use crate::ports::{PageSize, SessionRecord, StoreError, Transcript};
 
 /// Messages read at once when a gap is closed.
 const PAGE: PageSize = PageSize {
@@ -97,14 +97,23 @@ impl Session {
     }
 
     fn read_on(&mut self, after: Seq, ctx: &mut Context<Self>) {
-        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
-        let read = async move { store.list_after(tenant, id, after, PAGE).await };
+        let read = self.read_after(after, PAGE);
         ctx.spawn(read.into_actor(self).map(|page, session, ctx| {
             if let Ok(page) = page {
                 session.caught_up(page, ctx);
             }
             session.catch_up_later(ctx);
         }));
+    }
+
+    /// A page of the log, oldest first.
+    pub(super) fn read_after(
+        &self,
+        after: Seq,
+        size: PageSize,
+    ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
+        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
+        async move { store.list_after(tenant, id, after, size).await }
     }
 
     fn caught_up(&mut self, page: Transcript, ctx: &mut Context<Self>) {

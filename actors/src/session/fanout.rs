@@ -114,8 +114,7 @@ impl Session {
 
     /// Reads for a device what the feed does not hold any more.
     fn fetch(&mut self, device: ConnectionId, after: Seq, ctx: &mut Context<Self>) {
-        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
-        let read = async move { store.list_after(tenant, id, after, FETCH).await };
+        let read = self.read_after(after, FETCH);
         ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
             let Ok(live) = session.live() else { return };
             let mut devices = live.devices.iter_mut();
@@ -173,6 +172,7 @@ impl Live {
             if frames.is_empty() {
                 device.cursor = reached.next;
                 device.stalled_since = None;
+                device.fetched = Vec::new();
                 device.fetching = reached.lacks;
                 return if reached.lacks {
                     Flushed::Lacks(device.id, reached.seen)
@@ -185,7 +185,6 @@ impl Live {
                     device.stalled_since = None;
                     (device.cursor, device.seen, device.reply) =
                         (reached.next, reached.seen, reached.reply);
-                    device.fetched.retain(|(seq, _)| *seq > reached.seen);
                 }
                 Err(Undelivered::Full) => {
                     let since = *device.stalled_since.get_or_insert_with(Instant::now);

@@ -23,10 +23,7 @@ fn a_slow_device_costs_nobody_else_and_catches_up_with_one_merged_delta() {
         let session = node.open().await;
         let mut fast = node.join(session).await;
         // One delivery fits: `joined`. It is not read while the reply streams.
-        let mut slow = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let mut slow = node.join_unread(session).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let asked = Instant::now();
         let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
@@ -71,10 +68,7 @@ fn a_device_that_stands_still_is_cut_as_slow_and_others_are_not() {
         node.upstream.usually(long_answer(1_000));
         let session = node.open().await;
         let mut fast = node.join(session).await;
-        let stuck = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let stuck = node.join_unread(session).await;
         let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert!(stuck.log.cuts().is_empty(), "not yet");
@@ -92,10 +86,7 @@ fn a_device_that_stands_still_is_cut_even_when_nothing_else_happens() {
     run(async || {
         let node = Node::start();
         let session = node.open().await;
-        let stuck = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let stuck = node.join_unread(session).await;
         node.note(session, "read this").await;
         super::node::pass(11).await;
         assert_eq!(stuck.log.cuts(), vec![CloseCode::Slow]);
@@ -108,10 +99,7 @@ fn a_device_further_behind_than_the_feed_holds_gets_the_rest_from_storage() {
         let node = Node::start();
         let session = node.open().await;
         let mut fast = node.join(session).await;
-        let mut slow = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let mut slow = node.join_unread(session).await;
         let text = "x".repeat(500);
         let messages = 16 * capacity::FETCH_BYTES as usize / text.len();
         for n in 0..messages {
@@ -143,10 +131,7 @@ fn a_device_that_falls_further_behind_than_the_feed_is_cut_and_resumes() {
         let node = Node::start();
         let session = node.open().await;
         let mut fast = node.join(session).await;
-        let mut slow = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let mut slow = node.join_unread(session).await;
         let messages = capacity::FEED_ENTRIES as u64 + 10;
         for n in 0..messages {
             node.note(session, &format!("m{n}")).await;
@@ -219,10 +204,7 @@ fn under_load_typing_is_dropped_and_messages_are_not() {
     run(async || {
         let node = Node::start();
         let session = node.open().await;
-        let mut ann = node
-            .try_join(session, join_request(Some(Seq::ZERO)), 1)
-            .await
-            .unwrap();
+        let mut ann = node.join_unread(session).await;
         let bob = caller(node.tenant, "bob").principal;
         let _bob = node.join(session).await;
         let handle = node.handle(session);

@@ -160,6 +160,12 @@ impl Node {
         self.try_join(session, join, 4_096).await.unwrap()
     }
 
+    /// A device that takes one delivery, its `joined`, and no more until it is read.
+    pub(super) async fn join_unread(&self, session: SessionId) -> Device {
+        let join = join_request(Some(Seq::ZERO));
+        self.try_join(session, join, 1).await.unwrap()
+    }
+
     pub(super) async fn try_join(
         &self,
         session: SessionId,
