@@ -9,4 +9,6 @@ pub use store::{
     NewMessage, NewSession, PageSize, PendingReply, ReplyEnd, SessionRecord, StoreError,
     StoredMessage, TenantLimits, Transcript,
 };
-pub use upstream::{ChatRequest, ChatTurn, TurnRole, Upstream, UpstreamError, UpstreamEvent};
+pub use upstream::{
+    ALIVE_EVERY, ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,
+};

@@ -234,6 +234,7 @@ impl Work {
             let mut end = None;
             for event in batch {
                 match event {
+                    Ok(UpstreamEvent::Alive) => {}
                     Ok(UpstreamEvent::Text(piece)) => text.push_str(&piece),
                     Ok(UpstreamEvent::Finished { usage, .. }) => {
                         end = Some(Streamed::Finished(usage));

@@ -65,10 +65,15 @@ pub enum TurnRole {
 /// What an upstream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamEvent {
+    /// A sign of life with nothing to show: it thinks, or keeps the connection open. Told at most once in
+    /// [`ALIVE_EVERY`], and only before the first text.
+    Alive,
     /// A piece of the answer; never empty.
     Text(String),
-    /// The answer is complete.
+    /// The answer has a good end. Nothing comes after it, and nothing can spoil it.
     Finished {
+        /// Why it ended.
+        finish: Finish,
         /// The model that answered, as it names itself.
         model: Option<String>,
         /// As the upstream counts it, if it does.
@@ -76,10 +81,22 @@ pub enum UpstreamEvent {
     },
 }
 
+/// How often a sign of life is told, at most.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Good ends of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model had no more to say.
+    Complete,
+    /// It reached the most tokens it may write.
+    Length,
+}
+
 /// Why an attempt failed. The cause is in the log, where it was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// Could not be reached, or the connection broke.
+    /// Could not be reached, or the connection broke before the answer began.
     #[error("unreachable")]
     Unreachable,
     /// Silent for longer than its time-out.
@@ -88,13 +105,22 @@ pub enum UpstreamError {
     /// It is too busy (429, 503); perhaps it said for how long.
     #[error("busy")]
     Busy(Option<Duration>),
-    /// It failed (5xx).
+    /// It failed (5xx, or an error in its stream).
     #[error("failed")]
     Failed,
-    /// It refused this request (4xx): asking again, or elsewhere with the same, makes no sense.
+    /// It takes no request of ours, whatever it says (401, 403, 404 …): its set-up is wrong.
+    #[error("misconfigured")]
+    Misconfigured,
+    /// It refused this request for what it asks (400, 413, 422).
     #[error("refused")]
     Refused,
-    /// Its answer is not of its dialect, or ended before its end.
+    /// Its content filter refused the prompt, or cut the answer.
+    #[error("filtered")]
+    Filtered,
+    /// Its answer ended before its end.
+    #[error("cut")]
+    Cut,
+    /// Its answer is not of its dialect.
     #[error("garbage")]
     Garbage,
 }
@@ -102,6 +128,6 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether the same request may succeed at another time or another upstream.
     pub fn is_transient(self) -> bool {
-        !matches!(self, Self::Refused)
+        !matches!(self, Self::Refused | Self::Filtered)
     }
 }

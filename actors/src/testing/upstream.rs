@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use hubbub_protocol::Usage;
 
-use crate::ports::{ChatRequest, Upstream, UpstreamError, UpstreamEvent};
+use crate::ports::{ChatRequest, Finish, Upstream, UpstreamError, UpstreamEvent};
 
 /// One step of an attempt.
 #[derive(Clone, Debug)]
@@ -148,7 +148,11 @@ impl Running {
                 Step::Panic => super::panic_as_asked("a panic that the test asked for"),
                 Step::Finish(usage) => {
                     self.has_ended = true;
-                    return Some(Ok(UpstreamEvent::Finished { model: None, usage }));
+                    return Some(Ok(UpstreamEvent::Finished {
+                        finish: Finish::Complete,
+                        model: None,
+                        usage,
+                    }));
                 }
                 Step::Fail(error) => {
                     self.has_ended = true;

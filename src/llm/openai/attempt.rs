@@ -173,6 +173,7 @@ impl Attempt {
 
     fn note(&mut self, event: &Result<UpstreamEvent, UpstreamError>) {
         match event {
+            Ok(UpstreamEvent::Alive) => {}
             Ok(UpstreamEvent::Text(_)) if self.first_text => {}
             Ok(UpstreamEvent::Text(_)) => {
                 self.first_text = true;
@@ -188,7 +189,10 @@ impl Attempt {
                     UpstreamError::TimedOut => "timed_out",
                     UpstreamError::Busy(_) => "busy",
                     UpstreamError::Failed => "failed",
+                    UpstreamError::Misconfigured => "misconfigured",
                     UpstreamError::Refused => "refused",
+                    UpstreamError::Filtered => "filtered",
+                    UpstreamError::Cut => "cut",
                     UpstreamError::Garbage => "garbage",
                 };
                 tracing::warn!(outcome = self.outcome, "an attempt failed");

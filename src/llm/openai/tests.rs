@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use hubbub_actors::ports::{
-    ChatRequest, ChatTurn, TurnRole, Upstream, UpstreamError, UpstreamEvent,
+    ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,
 };
 use hubbub_protocol::Usage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,6 +126,7 @@ fn finished() -> Result<UpstreamEvent, UpstreamError> {
         output_tokens: 3,
     });
     Ok(UpstreamEvent::Finished {
+        finish: Finish::Complete,
         model: Some("m-1".into()),
         usage,
     })

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use hubbub_actors::ports::{ChatRequest, ChatTurn, TurnRole, UpstreamError, UpstreamEvent};
+use hubbub_actors::ports::{ChatRequest, ChatTurn, Finish, TurnRole, UpstreamError, UpstreamEvent};
 use hubbub_protocol::Usage;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,7 @@ impl Decoder {
 
     fn finished(&mut self) -> UpstreamEvent {
         UpstreamEvent::Finished {
+            finish: Finish::Complete,
             model: self.answer.model.take(),
             usage: self.answer.usage.take(),
         }
