@@ -170,7 +170,7 @@ fn exit_when_standard_input_closes(socket: Option<PathBuf>) -> anyhow::Result<()
                 &mut std::io::stdin().lock(),
                 &mut std::io::sink(),
             ));
-            tracing::info!("the parent has gone");
+            // Not a word before the end: nobody reads it any more, and a failed write would panic here.
             if let Some(socket) = socket {
                 drop(std::fs::remove_file(socket));
             }
