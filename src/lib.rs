@@ -4,6 +4,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod folder;
 pub mod http;
 pub mod identity;
 pub mod llm;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use hubbub::app::{self, ServeOptions};
 use hubbub::config::{self, Config, Inputs};
+use hubbub::storage::private::guard;
 use hubbub::{cli, telemetry};
 
 /// Measured against the C library's and mimalloc: memory is given back after a rush, at the least memory
@@ -51,6 +52,12 @@ enum Command {
     /// Change or show the database's schema.
     #[command(subcommand)]
     Migrate(cli::Migrate),
+    /// End the private PostgreSQL in HOME when standard input closes; the server runs this itself.
+    #[command(name = guard::COMMAND, hide = true)]
+    GuardPostgres {
+        /// The cluster's folder.
+        home: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,27 +73,36 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut inputs = Inputs::from_process(arguments.config);
-    if let Some(data_dir) = arguments.data_dir {
+    if let Some(data_dir) = &arguments.data_dir {
         inputs = inputs.with_flag("server.data_dir", data_dir.display().to_string());
     }
+    // As it was given: what is shown of it need not be all of it.
+    let load = |inputs: &Inputs| {
+        let (mut config, effective) = Config::load(inputs)?;
+        if let Some(data_dir) = arguments.data_dir {
+            config.server.data_dir = data_dir;
+        }
+        anyhow::Ok((config, effective))
+    };
     match arguments.command {
         Command::ExampleConfig => print(&config::example()),
-        Command::CheckConfig => print(&Config::load(&inputs)?.1.to_string()),
+        Command::CheckConfig => print(&load(&inputs)?.1.to_string()),
         Command::Serve { listen, demo } => {
             if let Some(listen) = listen {
                 inputs = inputs.with_flag("server.listen", listen);
             }
-            let (config, _) = Config::load(&inputs)?;
+            let (config, _) = load(&inputs)?;
             let metrics = set_up_telemetry(&config)?;
             let served = app::serve(config, ServeOptions { demo }, metrics);
             actix_rt::System::new().block_on(served)
         }
         Command::Migrate(migrate) => {
-            let (config, _) = Config::load(&inputs)?;
+            let (config, _) = load(&inputs)?;
             set_up_telemetry(&config)?;
             let report = actix_rt::System::new().block_on(cli::migrate(&config, migrate))?;
             print(&report)
         }
+        Command::GuardPostgres { home } => Ok(guard::run(&home)?),
     }
 }
 

@@ -5,10 +5,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use hubbub_protocol::NodeId;
+
+use crate::folder;
 
 /// This node, which holds the data folder while it lives.
 pub(super) struct Node {
@@ -25,8 +28,7 @@ impl Node {
     /// # Errors
     /// Another server holds it, or it cannot be written.
     pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(data_dir)
-            .with_context(|| format!("the data folder {} cannot be made", data_dir.display()))?;
+        folder::make(data_dir)?;
         let path = data_dir.join("node");
         let unusable = || format!("{} cannot be used", path.display());
         let mut file = OpenOptions::new()
@@ -34,6 +36,8 @@ impl Node {
             .truncate(false)
             .read(true)
             .write(true)
+            // Whoever may open it may lock it.
+            .mode(0o600)
             .open(&path)
             .with_context(unusable)?;
         match file.try_lock() {

@@ -1,7 +1,7 @@
 //! Connection pools: one for the server's role, a small one for the writer's. Every wait ends.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,14 +13,30 @@ use tokio_postgres::config::Config;
 
 use super::{StorageError, tls};
 
-/// `postgresql://…` or `key=value …`. May hold a password, so it never shows in `Debug`.
+/// Which database, and as whom. May hold a password, so it never shows in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(String);
+pub struct DatabaseUrl(Target);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    /// `postgresql://…` or `key=value …`, as somebody wrote it.
+    Text(String),
+    /// On a socket of this machine. No text can name every folder: a comma parts hosts, and a path need
+    /// not be UTF-8.
+    Socket(Box<Config>),
+}
 
 impl DatabaseUrl {
     /// Takes the text as it is; [`super::Storage::connect`] checks it.
     pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
+        Self(Target::Text(url.into()))
+    }
+
+    /// A database of the server whose socket is in `folder`.
+    pub fn on_socket(folder: impl AsRef<Path>, user: &str, database: &str) -> Self {
+        let mut config = Config::new();
+        config.host_path(folder).user(user).dbname(database);
+        Self(Target::Socket(Box::new(config)))
     }
 
     /// The parsed form.
@@ -28,8 +44,11 @@ impl DatabaseUrl {
     /// # Errors
     /// [`StorageError::Config`] if it is not a PostgreSQL URL; the text itself is not repeated.
     pub fn parse(&self) -> Result<Config, StorageError> {
-        Config::from_str(&self.0)
-            .map_err(|error| StorageError::Config(format!("the URL cannot be read: {error}")))
+        match &self.0 {
+            Target::Socket(config) => Ok(Config::clone(config)),
+            Target::Text(text) => Config::from_str(text)
+                .map_err(|error| StorageError::Config(format!("the URL cannot be read: {error}"))),
+        }
     }
 }
 

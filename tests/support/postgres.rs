@@ -84,7 +84,7 @@ impl TestDatabase {
 
     /// The schema as `pg_dump` writes it.
     pub fn dump_schema(&self) -> String {
-        let socket_dir = SHARED.get().unwrap().cluster.socket_dir();
+        let socket_dir = socket_dir();
         let output = Command::new("pg_dump")
             .args([
                 "--schema-only",
@@ -108,6 +108,11 @@ impl TestDatabase {
             .collect::<Vec<_>>()
             .join("\n")
     }
+}
+
+/// The folder of the shared cluster's socket.
+pub fn socket_dir() -> PathBuf {
+    SHARED.get().unwrap().cluster.socket_dir()
 }
 
 /// A plain connection.

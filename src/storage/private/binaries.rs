@@ -1,6 +1,10 @@
-//! Where PostgreSQL's programs are.
+//! Where PostgreSQL's programs are, and what they are told of the world: next to nothing.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
 
 use super::PrivateError;
 
@@ -8,6 +12,17 @@ use super::PrivateError;
 const VERSIONED: &str = "/usr/lib/postgresql";
 /// Oldest major version the schema is written for.
 const OLDEST: u32 = 14;
+
+/// All that PostgreSQL's programs get of our environment: where programs and libraries are, and a name for
+/// a user who has none (see `nameless.rs`). Anything else would be settings that nobody made for them, such
+/// as PGPORT or LC_ALL, or secrets.
+const PASSED_ON: &[&str] = &[
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "NSS_WRAPPER_PASSWD",
+    "NSS_WRAPPER_GROUP",
+];
 
 /// A folder with `initdb` and `postgres` of one version.
 #[derive(Clone, Debug)]
@@ -25,10 +40,26 @@ impl Binaries {
             .ok_or(PrivateError::NoBinaries(major))
     }
 
-    /// The program's path.
-    pub fn program(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+    /// One of the programs, in a clean environment and with nothing to read.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = clean_command(self.0.join(name));
+        command.stdin(Stdio::null());
+        command
     }
+}
+
+/// A command that sees the environment PostgreSQL's programs may see.
+pub(super) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    for name in PASSED_ON {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    // The same on every machine: what the programs say, and the zone that a new cluster notes.
+    command.env("LC_ALL", "C").env("TZ", "UTC");
+    command
 }
 
 fn versioned() -> impl Iterator<Item = (u32, PathBuf)> {
@@ -65,10 +96,8 @@ fn usable(folder: &Path) -> Option<PathBuf> {
 
 /// Asks the program, because a folder on the PATH does not tell its version.
 fn version_of(folder: &Path) -> Option<u32> {
-    let output = std::process::Command::new(folder.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
+    let mut command = clean_command(folder.join("postgres")).into_std();
+    let output = command.arg("--version").output().ok()?;
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 

@@ -1,32 +1,33 @@
 //! The cluster's folder and its server process.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
-use uuid::Uuid;
 
 use super::binaries::Binaries;
+use super::socket::SocketFolder;
+use super::survey::Survey;
 use super::user::ServerUser;
-use super::{PrivateError, START_DEADLINE, leftovers};
-use crate::storage::DatabaseUrl;
+use super::{DATA, PrivateError, START_DEADLINE, SUPERUSER, initdb, leftovers};
 use crate::storage::error::describe;
 
-/// The database the server uses.
-pub(super) const DATABASE: &str = "hubbub";
-/// Who owns the schema.
-pub(super) const SUPERUSER: &str = "postgres";
-
-/// `sockaddr_un` holds 108 bytes with the final NUL.
-const SOCKET_PATH_MAX: usize = 107;
-const SOCKET_NAME: &str = ".s.PGSQL.5432";
 const POLL: Duration = Duration::from_millis(50);
+/// Longest wait for the answer to one question at the start.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// A start that finds others' files in its way clears up and tries again: the files of a process that was
+/// just ending, or that had not begun to work in the folder when it was looked for.
+const ATTEMPTS: u32 = 3;
+/// More than is left on a disk that is as good as full.
+const PROBE_BYTES: usize = 64 * 1_024;
+/// Last lines of the server's log that an error repeats.
+const LOG_LINES: usize = 5;
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 const RESTART_DELAY_MIN: Duration = Duration::from_millis(100);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -56,53 +57,68 @@ pub(super) struct Cluster {
     binaries: Binaries,
     user: ServerUser,
     home: PathBuf,
-    data: PathBuf,
-    socket_dir: PathBuf,
+    socket: SocketFolder,
     settings: Vec<(String, String)>,
 }
 
 impl Cluster {
-    /// Finds binaries and user, makes the data folder if there is none, clears what was left behind.
+    /// Makes the data if there is none, and clears what was left behind. The caller holds the folder's
+    /// lock.
     pub async fn prepare(
-        home: PathBuf,
+        survey: Survey,
         settings: Vec<(String, String)>,
     ) -> Result<Self, PrivateError> {
-        let user = ServerUser::find()?;
-        let data = home.join("data");
-        let binaries = Binaries::find(existing_version(&data))?;
-        user.own(&home, 0o700)?;
-        user.check_reach(&home)?;
-        if !data.join("PG_VERSION").exists() {
-            make_data(&binaries, user, &home, &data).await?;
+        let (home, user) = (&survey.home, survey.user);
+        user.own(home, 0o700)?;
+        // Before anything is made: an `initdb` may still be at it.
+        leftovers::clear(home).await?;
+        if survey.to_make.is_some() {
+            initdb::make(&survey).await?;
+        } else {
+            // PostgreSQL refuses data that others can read, as a copy may have become.
+            user.own(&home.join(DATA), 0o700)?;
         }
-        leftovers::clear(&data).await?;
-        let socket_dir = socket_dir(&home)?;
-        user.own(&socket_dir, 0o700)?;
         Ok(Self {
-            binaries,
+            socket: SocketFolder::make(home, user)?,
+            binaries: survey.binaries,
             user,
-            home,
-            data,
-            socket_dir,
+            home: survey.home,
             settings,
         })
     }
 
-    pub fn socket_dir(&self) -> &Path {
-        &self.socket_dir
+    pub fn socket(&self) -> &SocketFolder {
+        &self.socket
     }
 
-    pub fn data(&self) -> &Path {
-        &self.data
+    pub fn data(&self) -> PathBuf {
+        self.home.join(DATA)
     }
 
     fn log_path(&self) -> PathBuf {
         self.home.join("server.log")
     }
 
-    /// Starts the server. It is in a process group of its own: Ctrl-C is meant for us, and we stop it
-    /// when nobody needs it any more.
-    pub fn spawn(&self) -> Result<Child, PrivateError> {
+    /// Starts the server and waits until it answers.
+    pub async fn launch(&self) -> Result<Child, PrivateError> {
+        let mut attempt = 1;
+        loop {
+            let mut child = self.spawn()?;
+            let Err(error) = self.wait_ready(&mut child, START_DEADLINE).await else {
+                return Ok(child);
+            };
+            self.end(&mut child).await;
+            if attempt == ATTEMPTS || !error.is_in_the_way() {
+                return Err(error);
+            }
+            attempt += 1;
+            leftovers::clear(&self.home).await?;
+        }
+    }
+
+    /// It is in a process group of its own: Ctrl-C is meant for us, and we stop it when nobody needs it
+    /// any more.
+    fn spawn(&self) -> Result<Child, PrivateError> {
         let log_path = self.log_path();
         let folder = |source| PrivateError::Folder {
             path: log_path.clone(),
@@ -112,13 +128,21 @@ impl Cluster {
         if log_path.exists() {
             std::fs::rename(&log_path, self.home.join("server.log.1")).map_err(folder)?;
         }
-        let log = File::create(&log_path).map_err(folder)?;
-        let mut command = Command::new(self.binaries.program("postgres"));
+        let log = File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(folder)?;
+        let mut command = self.binaries.command("postgres");
         command
             .arg("-D")
-            .arg(&self.data)
+            .arg(self.data())
+            // From the first moment: by the folder it works in it is found.
+            .current_dir(self.data())
             .arg("-k")
-            .arg(&self.socket_dir);
+            .arg(self.socket.setting());
         let own = SETTINGS.iter().copied();
         let given = self
             .settings
@@ -128,38 +152,52 @@ impl Cluster {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         command
-            .current_dir(&self.home)
-            .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(folder)?)
             .stderr(log)
             .process_group(0);
         self.user.apply(&mut command);
-        command.spawn().map_err(|error| PrivateError::Program {
-            program: "postgres",
-            output: error.to_string(),
-        })
+        command
+            .spawn()
+            .map_err(|error| self.not_started(format!("it cannot be run: {error}")))
+    }
+
+    fn not_started(&self, reason: String) -> PrivateError {
+        PrivateError::NotStarted {
+            home: self.home.clone(),
+            reason,
+        }
+    }
+
+    /// Why it ended, in its own words. Where it cannot write there are none, or not the first ones; then
+    /// the system tells why.
+    fn last_words(&self) -> String {
+        if let Err(error) = self.try_to_write() {
+            return format!("its folder cannot be written to: {error}");
+        }
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let mut last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+        last.reverse();
+        if last.is_empty() {
+            return "it said nothing".to_owned();
+        }
+        last.join("; ")
+    }
+
+    fn try_to_write(&self) -> std::io::Result<()> {
+        let probe = self.home.join("probe");
+        let written = std::fs::write(&probe, vec![0; PROBE_BYTES]);
+        written.and(std::fs::remove_file(&probe))
     }
 
     /// Waits until the server answers a query.
-    pub async fn wait_ready(
-        &self,
-        child: &mut Child,
-        patience: Duration,
-    ) -> Result<(), PrivateError> {
+    async fn wait_ready(&self, child: &mut Child, patience: Duration) -> Result<(), PrivateError> {
         let deadline = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = child.try_wait() {
-                let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-                let last: Vec<&str> = log.lines().rev().take(5).collect();
-                let last: Vec<&str> = last.into_iter().rev().collect();
-                let output = format!("{status}: {}", last.join("; "));
-                return Err(PrivateError::Program {
-                    program: "postgres",
-                    output,
-                });
+                return Err(self.not_started(format!("{status}: {}", self.last_words())));
             }
-            let asked = timeout(Duration::from_secs(2), self.execute("SELECT 1")).await;
-            if matches!(asked, Ok(Ok(()))) {
+            if answers(&self.socket).await {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -171,7 +209,7 @@ impl Cluster {
 
     /// Makes the server's database if there is none.
     pub async fn make_database(&self) -> Result<(), PrivateError> {
-        let made = self.execute("CREATE DATABASE hubbub").await;
+        let made = execute(&self.socket, "CREATE DATABASE hubbub").await;
         match made {
             Err(error)
                 if error.code() == Some(&tokio_postgres::error::SqlState::DUPLICATE_DATABASE) =>
@@ -180,21 +218,6 @@ impl Cluster {
             }
             other => other.map_err(|error| PrivateError::Database(describe(&error))),
         }
-    }
-
-    async fn execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host_path(&self.socket_dir)
-            .user(SUPERUSER)
-            .dbname("postgres");
-        let (client, connection) = config.connect(NoTls).await?;
-        // Ends when the client is dropped, three lines below.
-        let task = tokio::spawn(connection);
-        let result = client.batch_execute(sql).await;
-        drop(client);
-        task.abort();
-        result
     }
 
     /// Starts the server again whenever it dies, until told to stop; then stops it.
@@ -230,7 +253,7 @@ impl Cluster {
                 };
                 let Some(restarted) = restarted else {
                     // Whatever was being started is ended like any other leftover.
-                    if let Err(error) = leftovers::clear(&self.data).await {
+                    if let Err(error) = leftovers::clear(&self.home).await {
                         tracing::error!(%error, "the private PostgreSQL does not end");
                     }
                     return;
@@ -244,23 +267,11 @@ impl Cluster {
         }
         self.end(&mut child).await;
         pid.send_replace(None);
-        if !self.socket_dir.starts_with(&self.home)
-            && let Err(error) = std::fs::remove_dir(&self.socket_dir)
-        {
-            tracing::debug!(%error, "the socket's folder stays");
-        }
     }
 
     async fn restart(&self) -> Result<Child, PrivateError> {
-        leftovers::clear(&self.data).await?;
-        let mut child = self.spawn()?;
-        match self.wait_ready(&mut child, START_DEADLINE).await {
-            Ok(()) => Ok(child),
-            Err(error) => {
-                self.end(&mut child).await;
-                Err(error)
-            }
-        }
+        leftovers::clear(&self.home).await?;
+        self.launch().await
     }
 
     /// Fast shutdown; immediate when that takes too long, which only means recovery at the next start.
@@ -284,89 +295,23 @@ impl Cluster {
     }
 }
 
-/// A URL for a database of the cluster.
-pub(super) fn url(socket_dir: &Path, user: &str, database: &str) -> DatabaseUrl {
-    let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
-    let folder = quote(&socket_dir.to_string_lossy());
-    DatabaseUrl::new(format!(
-        "host='{folder}' user='{user}' dbname='{}'",
-        quote(database)
-    ))
+/// Whether the server answers a query.
+pub(super) async fn answers(socket: &SocketFolder) -> bool {
+    let asked = timeout(ANSWER_PATIENCE, execute(socket, "SELECT 1")).await;
+    matches!(asked, Ok(Ok(())))
 }
 
-fn existing_version(data: &Path) -> Option<u32> {
-    std::fs::read_to_string(data.join("PG_VERSION"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-/// Makes the data folder beside its place and moves it there whole: one that was interrupted is never
-/// taken for a cluster.
-async fn make_data(
-    binaries: &Binaries,
-    user: ServerUser,
-    home: &Path,
-    data: &Path,
-) -> Result<(), PrivateError> {
-    let unfinished = home.join("data.new");
-    let folder = |source| PrivateError::Folder {
-        path: unfinished.clone(),
-        source,
-    };
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished).map_err(folder)?;
-    }
-    let mut command = Command::new(binaries.program("initdb"));
-    command
-        .args([
-            "--username",
-            SUPERUSER,
-            "--auth",
-            "trust",
-            "--encoding",
-            "UTF8",
-            "--no-locale",
-        ])
-        .arg("--pgdata")
-        .arg(&unfinished)
-        .current_dir(home)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    user.apply(&mut command);
-    let failed = |output: String| PrivateError::Program {
-        program: "initdb",
-        output,
-    };
-    let output = timeout(START_DEADLINE, command.output())
-        .await
-        .map_err(|_| failed(format!("not done within {START_DEADLINE:?}")))?
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ));
-    }
-    std::fs::rename(&unfinished, data).map_err(folder)
-}
-
-/// In the cluster's folder, or in a new temporary one if the path would be too long for a socket.
-fn socket_dir(home: &Path) -> Result<PathBuf, PrivateError> {
-    let near = home.join("run");
-    let path = if near.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_MAX {
-        near
-    } else {
-        std::env::temp_dir().join(format!("hubbub-{}", Uuid::now_v7().simple()))
-    };
-    let made = std::fs::create_dir(&path);
-    match made {
-        Err(source)
-            if source.kind() == std::io::ErrorKind::AlreadyExists && path.starts_with(home) =>
-        {
-            Ok(path)
-        }
-        Err(source) => Err(PrivateError::Folder { path, source }),
-        Ok(()) => Ok(path),
-    }
+async fn execute(socket: &SocketFolder, sql: &str) -> Result<(), tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(socket.path())
+        .user(SUPERUSER)
+        .dbname("postgres");
+    let (client, connection) = config.connect(NoTls).await?;
+    // Ends when the client is dropped, three lines below.
+    let task = tokio::spawn(connection);
+    let result = client.batch_execute(sql).await;
+    drop(client);
+    task.abort();
+    result
 }
