@@ -6,6 +6,7 @@ mod chores;
 pub mod demo;
 mod node;
 mod parts;
+mod waiting;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -28,6 +29,7 @@ use crate::storage::{PostgresMessageStore, Storage};
 use crate::telemetry::Metrics;
 use node::Node;
 pub use parts::Database;
+use waiting::Waited;
 
 /// What a drain leaves for stopping the rest.
 const DRAIN_RESERVE: Duration = Duration::from_secs(5);
@@ -54,6 +56,8 @@ pub struct ServeOptions {
 pub async fn serve(config: Config, options: ServeOptions, metrics: Metrics) -> anyhow::Result<()> {
     // First, so that a taken port is known before a database is started for nothing.
     let listener = accept::bind(config.server.listen)?;
+    // Then what can be seen of the data folder, so that a start that must fail changes nothing in it.
+    Database::check(&config)?;
     let mut node = Node::take(&config.server.data_dir)?;
     let database = Database::start(&config).await?;
     let served = serve_with(&config, options, metrics, listener, &database, &mut node).await;
@@ -72,6 +76,12 @@ async fn serve_with(
     let storage = Storage::connect(&database.config)
         .await
         .context("the database cannot be used")?;
+    let address = listener.local_addr()?;
+    let told = || announce(&config.server, address);
+    let waited = waiting::for_schema(&storage, &listener, told).await?;
+    if waited == Waited::Stopped {
+        return Ok(());
+    }
     let store = storage.message_store();
     take_lease(&store, node)
         .await
@@ -88,7 +98,6 @@ async fn serve_with(
         parts::hub_config(config, node.id, upstreams),
         Arc::new(store),
     );
-    let address = listener.local_addr()?;
     let demo_bot = if options.demo {
         let url = own_url(&config.server, address);
         Some(
@@ -128,7 +137,12 @@ async fn serve_with(
     let server = accept::start(listener, config.server.workers, state)?;
     let handle = server.handle();
     let server = actix_rt::spawn(server);
-    announce(&config.server, address, options.demo)?;
+    if waited == Waited::NotAtAll {
+        announce(&config.server, address)?;
+    }
+    if options.demo {
+        announce_demo(&config.server, address)?;
+    }
 
     let failed = tokio::select! {
         () = told_to_stop()? => false,
@@ -150,6 +164,7 @@ async fn serve_with(
     if let Some(model) = model {
         model.stop().await;
     }
+    release_lease(&storage, node).await;
     storage.close();
     tracing::info!("stopped");
     anyhow::ensure!(
@@ -166,6 +181,13 @@ async fn take_lease(store: &PostgresMessageStore, node: &mut Node) -> anyhow::Re
         store.release_lease(predecessor).await?;
     }
     Ok(node.note()?)
+}
+
+/// Nobody has to wait for the lease of a node that has ended everything: a migration may follow at once.
+async fn release_lease(storage: &Storage, node: &Node) {
+    if let Err(error) = storage.message_store().release_lease(node.id).await {
+        tracing::warn!(%error, "this node's lease was not given back and runs out by itself");
+    }
 }
 
 /// Refuses new work, says `bye` to the connections there are, lets replies finish or ends them, and
@@ -226,24 +248,22 @@ fn own_url(server: &ServerConfig, address: std::net::SocketAddr) -> String {
 }
 
 /// The one thing a person who starts the server waits for.
-fn announce(
-    server: &ServerConfig,
-    address: std::net::SocketAddr,
-    is_demo: bool,
-) -> anyhow::Result<()> {
+fn announce(server: &ServerConfig, address: std::net::SocketAddr) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Hubbub listens on {}", own_url(server, address))?;
+    Ok(out.flush()?)
+}
+
+fn announce_demo(server: &ServerConfig, address: std::net::SocketAddr) -> anyhow::Result<()> {
     let url = own_url(server, address);
     let mut out = std::io::stdout().lock();
-    writeln!(out, "Hubbub listens on {url}")?;
-    if is_demo {
-        writeln!(out, "Open {url}/ in a browser to chat with the demo")?;
-        writeln!(
-            out,
-            "The demo's bot and API key are in {}",
-            demo_file(&server.data_dir)
-        )?;
-    }
-    out.flush()?;
-    Ok(())
+    writeln!(out, "Open {url}/ in a browser to chat with the demo")?;
+    writeln!(
+        out,
+        "The demo's bot and API key are in {}",
+        demo_file(&server.data_dir)
+    )?;
+    Ok(out.flush()?)
 }
 
 fn demo_file(data_dir: &Path) -> String {

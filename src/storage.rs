@@ -185,13 +185,18 @@ impl Storage {
     pub async fn ready(&self) -> Result<Readiness, StorageError> {
         let ask = async {
             let client = self.app.get().await?;
-            let row = client.query_one(READY, &[]).await?;
-            let fields = error::Fields {
-                table: "hubbub_migrations",
-                row: &row,
+            let schema_version = match client.query_one(READY, &[]).await {
+                Ok(row) => error::Fields {
+                    table: "hubbub_migrations",
+                    row: &row,
+                }
+                .get("version")?,
+                // Before the first migration, and after the last was undone.
+                Err(error) if error::is_without_schema(&error) => 0,
+                Err(error) => return Err(error.into()),
             };
             Ok(Readiness {
-                schema_version: fields.get("version")?,
+                schema_version,
                 expected_version: migrations::EXPECTED_VERSION,
             })
         };

@@ -23,6 +23,8 @@ mod client;
 mod pg_proxy;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/watchdog.rs"]
@@ -48,8 +50,12 @@ mod frames;
 mod http;
 #[path = "server/kills.rs"]
 mod kills;
+#[path = "server/leftovers.rs"]
+mod leftovers;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/migrating.rs"]
+mod migrating;
 #[path = "server/outage.rs"]
 mod outage;
 #[path = "server/raw.rs"]
@@ -62,6 +68,8 @@ mod retry;
 mod revoked;
 #[path = "server/slow.rs"]
 mod slow;
+#[path = "server/starting.rs"]
+mod starting;
 #[path = "server/stream.rs"]
 mod stream;
 #[path = "server/tenants.rs"]

@@ -11,56 +11,131 @@ use hubbub_protocol::server::Limits;
 use crate::config::Config;
 use crate::llm::{LocalModel, OpenAiUpstream};
 use crate::realtime::ConnectionConfig;
-use crate::storage::private::{PrivateCluster, PrivateOptions};
+use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
 use crate::storage::{DatabaseConfig, DatabaseUrl};
 
-/// The database: somebody else's, or a private one that lives and dies with the server.
+/// The database, and who runs it.
 pub struct Database {
     /// How to reach it.
     pub config: DatabaseConfig,
-    cluster: Option<PrivateCluster>,
+    /// Whether nobody else can be using it: it was started here, and for nobody else.
+    pub is_ours: bool,
+    server: Server,
+}
+
+/// Who runs the database.
+enum Server {
+    /// Somebody else, as configured.
+    Configured,
+    /// We do, as long as we live.
+    Private(PrivateCluster),
+    /// Another hubbub on the same data folder.
+    Joined(#[expect(dead_code, reason = "keeps the way to the socket open")] JoinedCluster),
 }
 
 impl Database {
+    /// Looks whether a private PostgreSQL can be started, if one is needed, and changes nothing.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check(config: &Config) -> anyhow::Result<()> {
+        if config.database.url.is_none() {
+            PrivateCluster::check(&config.server.data_dir).context(NOT_STARTED)?;
+        }
+        Ok(())
+    }
+
     /// Starts a private PostgreSQL if none is configured.
     ///
     /// # Errors
     /// It cannot be started.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        if let Some(configured) = Self::configured(config) {
+            return Ok(configured);
+        }
+        let cluster = start_private(config).await.context(NOT_STARTED)?;
+        Ok(Self::private(config, cluster))
+    }
+
+    /// As [`start`](Self::start), or uses the private PostgreSQL of a server that is running.
+    ///
+    /// # Errors
+    /// It can neither be started nor reached.
+    pub async fn start_or_join(config: &Config) -> anyhow::Result<Self> {
+        if let Some(configured) = Self::configured(config) {
+            return Ok(configured);
+        }
+        match start_private(config).await {
+            Err(PrivateError::InUse(_)) => {
+                let cluster = JoinedCluster::find(&config.server.data_dir)
+                    .await
+                    .context("the private PostgreSQL of the running server cannot be used")?;
+                Ok(Self {
+                    config: settle(config, cluster.database_config()),
+                    is_ours: false,
+                    server: Server::Joined(cluster),
+                })
+            }
+            started => Ok(Self::private(config, started.context(NOT_STARTED)?)),
+        }
+    }
+
+    fn private(config: &Config, cluster: PrivateCluster) -> Self {
+        Self {
+            config: settle(config, cluster.database_config()),
+            is_ours: true,
+            server: Server::Private(cluster),
+        }
+    }
+
+    fn configured(config: &Config) -> Option<Self> {
         let settings = &config.database;
-        let (base, cluster) = if let Some(url) = &settings.url {
-            let mut base = DatabaseConfig::new(DatabaseUrl::new(url.expose()));
-            base.migration_url = settings
-                .migration_url
-                .as_ref()
-                .map(|url| DatabaseUrl::new(url.expose()));
-            (base, None)
-        } else {
-            let options = PrivateOptions::new(&config.server.data_dir);
-            let cluster = PrivateCluster::start(options)
-                .await
-                .context("the private PostgreSQL cannot be started")?;
-            (cluster.database_config(), Some(cluster))
-        };
-        let config = DatabaseConfig {
-            app_connections: settings.app_connections,
-            writer_connections: settings.writer_connections,
-            wait_timeout: settings.acquire_timeout,
-            connect_timeout: settings.connect_timeout,
-            recycle_timeout: settings.recycle_timeout,
-            statement_timeout: settings.statement_timeout,
-            lock_timeout: settings.lock_timeout,
-            ca_file: settings.ca_file.clone(),
-            ..base
-        };
-        Ok(Self { config, cluster })
+        let mut base = DatabaseConfig::new(DatabaseUrl::new(settings.url.as_ref()?.expose()));
+        base.migration_url = settings
+            .migration_url
+            .as_ref()
+            .map(|url| DatabaseUrl::new(url.expose()));
+        Some(Self {
+            config: settle(config, base),
+            is_ours: false,
+            server: Server::Configured,
+        })
     }
 
     /// Stops the private one.
     pub async fn stop(self) {
-        if let Some(cluster) = self.cluster {
+        if let Server::Private(cluster) = self.server {
             cluster.stop().await;
         }
+    }
+}
+
+const NOT_STARTED: &str = "the private PostgreSQL cannot be started";
+
+async fn start_private(config: &Config) -> Result<PrivateCluster, PrivateError> {
+    let mut options = PrivateOptions::new(&config.server.data_dir);
+    match std::env::current_exe() {
+        Ok(program) => options = options.guarded_by(program),
+        Err(error) => {
+            tracing::warn!(%error, "this program is unknown: a killed server leaves its PostgreSQL behind");
+        }
+    }
+    PrivateCluster::start(options).await
+}
+
+/// With the waits and bounds that are configured.
+fn settle(config: &Config, base: DatabaseConfig) -> DatabaseConfig {
+    let settings = &config.database;
+    DatabaseConfig {
+        app_connections: settings.app_connections,
+        writer_connections: settings.writer_connections,
+        wait_timeout: settings.acquire_timeout,
+        connect_timeout: settings.connect_timeout,
+        recycle_timeout: settings.recycle_timeout,
+        statement_timeout: settings.statement_timeout,
+        lock_timeout: settings.lock_timeout,
+        ca_file: settings.ca_file.clone(),
+        ..base
     }
 }
 

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
+use crate::storage::Storage;
 
 /// `/readyz`.
 #[derive(Debug, Serialize)]
@@ -47,6 +48,19 @@ pub async fn ready(state: web::Data<AppState>) -> HttpResponse {
     } else {
         HttpResponse::ServiceUnavailable().json(body)
     }
+}
+
+/// `/readyz` before the database has the program's schema.
+pub async fn waiting(storage: web::Data<Storage>) -> HttpResponse {
+    let database = match storage.ready().await {
+        Ok(_) => "wrong_schema",
+        Err(_) => "unavailable",
+    };
+    HttpResponse::ServiceUnavailable().json(ReadyResponse {
+        ready: false,
+        database,
+        draining: false,
+    })
 }
 
 /// Prometheus' text format.

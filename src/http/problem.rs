@@ -75,6 +75,12 @@ pub async fn no_such_route() -> Result<HttpResponse, ApiError> {
     Err(ApiError::new(ErrorCode::NotFound, "no such route"))
 }
 
+/// The answer to everything while the database has no schema to work with.
+pub async fn no_schema() -> Result<HttpResponse, ApiError> {
+    let refusal = Rejection::new(ErrorCode::Unavailable, "the database is not set up yet");
+    Err(refusal.into())
+}
+
 /// Middleware: gives every request an id and a span, and every refusal a problem body.
 ///
 /// # Errors

@@ -54,10 +54,13 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Whether it passes by itself: the database cannot be reached, is starting or overloaded.
+    /// Whether it passes: the database cannot be reached, is starting or overloaded; or its schema is
+    /// gone, which is somebody's work and comes back by somebody's work.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => is_transient(error),
+            Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => {
+                is_transient(error) || is_schema_missing(error)
+            }
             Self::Deadline(_)
             | Self::Pool(PoolError::Timeout(_) | PoolError::PostCreateHook(_)) => true,
             Self::Migration(error) => error.is_unavailable(),
@@ -116,6 +119,23 @@ pub(crate) fn is_transient(error: &tokio_postgres::Error) -> bool {
             SqlState::READ_ONLY_SQL_TRANSACTION,
         ]
         .contains(code)
+}
+
+/// Whether the statement names something that the schema of another version has, or of none.
+pub(crate) fn is_schema_missing(error: &tokio_postgres::Error) -> bool {
+    let missing = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_SCHEMA_NAME,
+    ];
+    error.code().is_some_and(|code| missing.contains(code))
+}
+
+/// Whether the list of migrations cannot be read because there is none, or none for us any more.
+pub(crate) fn is_without_schema(error: &tokio_postgres::Error) -> bool {
+    is_schema_missing(error) || error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// The server's message without `DETAIL`, which quotes rows: bodies must not reach the log.

@@ -5,6 +5,7 @@
 //! connection of its own lets several servers start at once; it goes with the connection.
 
 mod files;
+mod loss;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio_postgres::{Client, Row};
 use super::error::{Fields, describe, is_transient};
 use super::{DatabaseConfig, DatabaseUrl, StorageError, pool, tls};
 pub use files::{EXPECTED_VERSION, MIGRATIONS, Migration};
+pub use loss::{LiveNodes, Loss, Lost, live_nodes, loss_of_down};
 
 /// Every server of every version must use this number: "hubbub" in ASCII.
 const LOCK_KEY: i64 = 0x6875_6262_7562;
@@ -28,6 +30,7 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS hubbub_migrations ( \
     applied_at timestamptz NOT NULL DEFAULT now())";
 const LIST: &str =
     "SELECT version, name, sha256, applied_at FROM hubbub_migrations ORDER BY version";
+const HAS_TABLE: &str = "SELECT to_regclass('hubbub_migrations') IS NOT NULL AS present";
 const INSERT: &str = "INSERT INTO hubbub_migrations (version, name, sha256) VALUES ($1, $2, $3)";
 const DELETE: &str = "DELETE FROM hubbub_migrations WHERE version = $1";
 
@@ -97,9 +100,22 @@ pub struct MigrationStatus {
     pub name: String,
     /// When it was applied; `None`: not yet.
     pub applied_at: Option<hubbub_protocol::Timestamp>,
+    /// What the program makes of it.
+    pub file: FileMatch,
 }
 
-/// Applies what is missing, and makes the coming months' partitions. Answers the versions applied.
+/// Whether an applied migration is the program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileMatch {
+    /// It is.
+    Same,
+    /// The program's was edited after it was applied.
+    Edited,
+    /// The program has none: a newer version applied it.
+    Unknown,
+}
+
+/// Applies what is missing, and makes the coming months' partitions. Returns the versions applied.
 ///
 /// # Errors
 /// [`StorageError::Migration`], or the database could not.
@@ -117,6 +133,7 @@ pub async fn up_with(
     migrations: &[Migration],
 ) -> Result<Vec<i64>, StorageError> {
     let mut session = Session::open(config, url).await?;
+    session.work.batch_execute(CREATE_TABLE).await?;
     let applied = session.applied(migrations).await?;
     let mut done = Vec::new();
     for migration in migrations.iter().skip(applied.len()) {
@@ -134,7 +151,7 @@ pub async fn up_with(
     Ok(done)
 }
 
-/// Takes the newest `steps` migrations back. Answers the versions, newest first.
+/// Takes the newest `steps` migrations back. Returns the versions, newest first.
 ///
 /// # Errors
 /// [`StorageError::Migration`], or the database could not.
@@ -158,25 +175,57 @@ pub async fn down(
     Ok(done)
 }
 
-/// Every migration the program knows, and when the database got it.
+/// Every migration that the program or the database knows, and when the database got it. Changes nothing
+/// and waits for nobody.
 ///
 /// # Errors
-/// [`StorageError::Migration`], or the database could not.
+/// The database could not.
 pub async fn status(
     config: &DatabaseConfig,
     url: &DatabaseUrl,
 ) -> Result<Vec<MigrationStatus>, StorageError> {
-    let session = Session::open(config, url).await?;
-    let applied = session.applied(MIGRATIONS).await?;
-    Ok(MIGRATIONS
-        .iter()
-        .enumerate()
-        .map(|(index, migration)| MigrationStatus {
+    let (work, connection) = connect(config, url).await?;
+    let listed = list(&work).await;
+    connection.abort();
+    let applied = listed?;
+    let known = MIGRATIONS.iter().map(|migration| {
+        let row = applied.iter().find(|row| row.version == migration.version);
+        let is_same = row.is_none_or(|row| row.sha256 == migration.sha256().as_slice());
+        MigrationStatus {
             version: migration.version,
             name: String::from(migration.name),
-            applied_at: applied.get(index).map(|row| row.applied_at),
-        })
-        .collect())
+            applied_at: row.map(|row| row.applied_at),
+            file: if is_same {
+                FileMatch::Same
+            } else {
+                FileMatch::Edited
+            },
+        }
+    });
+    let is_unknown = |row: &&AppliedMigration| {
+        let mut known = MIGRATIONS.iter();
+        known.all(|migration| migration.version != row.version)
+    };
+    let unknown = applied
+        .iter()
+        .filter(is_unknown)
+        .map(|row| MigrationStatus {
+            version: row.version,
+            name: row.name.clone(),
+            applied_at: Some(row.applied_at),
+            file: FileMatch::Unknown,
+        });
+    Ok(known.chain(unknown).collect())
+}
+
+/// What the database says it has, oldest first; nothing if it was never migrated.
+async fn list(work: &Client) -> Result<Vec<AppliedMigration>, StorageError> {
+    let has_table: bool = work.query_one(HAS_TABLE, &[]).await?.try_get("present")?;
+    if !has_table {
+        return Ok(Vec::new());
+    }
+    let rows = work.query(LIST, &[]).await?;
+    rows.iter().map(read).collect()
 }
 
 /// Two connections: one does the work, the other holds the lock until it is dropped.
@@ -216,7 +265,6 @@ impl Session {
             }
             sleep(LOCK_POLL).await;
         }
-        session.work.batch_execute(CREATE_TABLE).await?;
         Ok(session)
     }
 
@@ -225,8 +273,7 @@ impl Session {
         &self,
         migrations: &[Migration],
     ) -> Result<Vec<AppliedMigration>, StorageError> {
-        let rows = self.work.query(LIST, &[]).await?;
-        let applied = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let applied = list(&self.work).await?;
         for (index, row) in applied.iter().enumerate() {
             let (version, name) = (row.version, row.name.clone());
             let Some(known) = migrations.iter().find(|known| known.version == version) else {

@@ -170,7 +170,7 @@ fn migrations_go_up_and_down_and_tell_where_they_are() {
     );
     assert!(migrate(&["up"]).starts_with("applied: 0001"));
     assert!(!migrate(&["status"]).contains("not applied"));
-    assert_eq!(migrate(&["up"]), "nothing to be applied\n");
+    assert!(migrate(&["up"]).starts_with("nothing to apply"));
     assert!(migrate(&["down"]).starts_with("undone: "));
     let after = migrate(&["status"]);
     assert!(

@@ -1,8 +1,13 @@
 //! Migrations: there and back, once, and only the files that are meant.
 
-use hubbub::storage::migrations::{self, EXPECTED_VERSION, MIGRATIONS, Migration, MigrationError};
-use hubbub::storage::{Storage, StorageError};
+use hubbub::storage::migrations::{
+    self, EXPECTED_VERSION, FileMatch, MIGRATIONS, Migration, MigrationError,
+};
+use hubbub::storage::{DatabaseUrl, Storage, StorageError};
+use hubbub_actors::ports::MessageStore as _;
+use hubbub_protocol::NodeId;
 
+use crate::fixture::Fixture;
 use crate::postgres;
 
 #[tokio::test]
@@ -137,4 +142,108 @@ async fn the_server_makes_the_coming_months_partitions_itself() {
     storage.make_partitions().await.unwrap();
     storage.make_partitions().await.unwrap();
     assert_eq!(find().await, made);
+}
+
+// H23
+#[tokio::test]
+async fn what_a_down_would_destroy_is_counted_by_an_owner_who_may_not_see_it() {
+    let f = Fixture::new().await;
+    f.session().await;
+    f.session().await;
+    // As where the schema's owner is no superuser: row-level security is forced on it as well.
+    let owner = f.database.owner().await;
+    let name = format!("owner_of_{}", f.database.name);
+    owner
+        .batch_execute(&format!(
+            "CREATE ROLE {name} LOGIN CREATEROLE; GRANT hubbub_lookup, hubbub_writer, hubbub_app TO {name}; \
+             ALTER SCHEMA public OWNER TO {name}; \
+             DO $$ DECLARE thing record; BEGIN \
+               FOR thing IN SELECT oid::regclass AS name FROM pg_class \
+                   WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') LOOP \
+                 EXECUTE format('ALTER TABLE %s OWNER TO {name}', thing.name); \
+               END LOOP; END $$"
+        ))
+        .await
+        .unwrap();
+    let run = DatabaseUrl::on_socket(postgres::socket_dir(), &name, &f.database.name);
+    let (config, url) = (&f.database.config, &run);
+    let before = f.database.dump_schema();
+    let loss = migrations::loss_of_down(config, url, 99).await;
+    // Functions of hubbub_lookup cannot be dropped by this owner; what counts is that it sees all rows.
+    let loss = loss.unwrap();
+    let count = |name: &str| {
+        loss.lost
+            .iter()
+            .find(|lost| lost.name == name)
+            .map(|lost| lost.count)
+    };
+    assert_eq!(count("sessions"), Some(2), "{loss:?}");
+    assert_eq!(count("tenants"), Some(1));
+    assert_eq!(count("messages"), None);
+    assert_eq!(loss.versions.len(), MIGRATIONS.len());
+    assert_eq!(f.database.dump_schema(), before);
+
+    let none = postgres::database().await;
+    let loss = migrations::loss_of_down(&none.config, &none.owner_url, 99)
+        .await
+        .unwrap();
+    assert_eq!(loss.lost, []);
+    let empty = postgres::empty_database().await;
+    let loss = migrations::loss_of_down(&empty.config, &empty.owner_url, 1)
+        .await
+        .unwrap();
+    assert_eq!((loss.versions.len(), loss.lost.len()), (0, 0));
+}
+
+// H23
+#[tokio::test]
+async fn a_server_counts_as_live_as_long_as_its_lease() {
+    let f = Fixture::new().await;
+    let (config, url) = (&f.database.config, &f.database.owner_url);
+    assert_eq!(migrations::live_nodes(config, url).await.unwrap().nodes, 0);
+    let node = NodeId::generate();
+    f.store.renew_lease(node).await.unwrap();
+    let live = migrations::live_nodes(config, url).await.unwrap();
+    assert_eq!(live.nodes, 1);
+    assert!((1..=15).contains(&live.seconds), "{live:?}");
+    f.store.release_lease(node).await.unwrap();
+    assert_eq!(migrations::live_nodes(config, url).await.unwrap().nodes, 0);
+    let empty = postgres::empty_database().await;
+    let live = migrations::live_nodes(&empty.config, &empty.owner_url).await;
+    assert_eq!(live.unwrap().nodes, 0);
+}
+
+// H20
+#[tokio::test]
+async fn the_status_of_any_database_is_shown_and_nothing_is_changed() {
+    let empty = postgres::empty_database().await;
+    let status = migrations::status(&empty.config, &empty.owner_url)
+        .await
+        .unwrap();
+    assert!(
+        status
+            .iter()
+            .all(|migration| migration.applied_at.is_none())
+    );
+    assert!(!empty.dump_schema().contains("hubbub_migrations"));
+
+    let database = postgres::database().await;
+    let owner = database.owner().await;
+    owner
+        .batch_execute(
+            "UPDATE hubbub_migrations SET sha256 = '\\x00' WHERE version = 2; \
+             INSERT INTO hubbub_migrations (version, name, sha256) VALUES (9999, 'future', '\\x00')",
+        )
+        .await
+        .unwrap();
+    let status = migrations::status(&database.config, &database.owner_url)
+        .await
+        .unwrap();
+    let files: Vec<FileMatch> = status.iter().map(|migration| migration.file).collect();
+    assert_eq!(
+        files[..3],
+        [FileMatch::Same, FileMatch::Edited, FileMatch::Same]
+    );
+    assert_eq!(*files.last().unwrap(), FileMatch::Unknown);
+    assert_eq!(status.len(), MIGRATIONS.len() + 1);
 }
