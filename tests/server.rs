@@ -30,6 +30,8 @@ mod server;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
+#[path = "server/as_sent.rs"]
+mod as_sent;
 #[path = "server/auth.rs"]
 mod auth;
 #[path = "server/auth_first.rs"]
@@ -44,6 +46,8 @@ mod crash;
 mod drain;
 #[path = "server/draining.rs"]
 mod draining;
+#[path = "server/ends_paged.rs"]
+mod ends_paged;
 #[path = "server/frames.rs"]
 mod frames;
 #[path = "server/http.rs"]
@@ -54,6 +58,8 @@ mod kills;
 mod leftovers;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/members_only.rs"]
+mod members_only;
 #[path = "server/migrating.rs"]
 mod migrating;
 #[path = "server/outage.rs"]

@@ -17,6 +17,8 @@ mod watchdog;
 
 #[path = "storage/append.rs"]
 mod append;
+#[path = "storage/as_sent.rs"]
+mod as_sent;
 #[path = "storage/fixture.rs"]
 mod fixture;
 #[path = "storage/isolation.rs"]

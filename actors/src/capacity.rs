@@ -21,8 +21,18 @@ pub const CONNECTION_BYTES: usize = 32 * 1024;
 pub const DELIVERY_BYTES: usize = 8 * 1024;
 
 /// Bytes of text a session reads at once: for a `joined`, whose rest is paged, or to close a gap. A
-/// device that asks for it and does not read holds it in the socket's buffer.
+/// device that asks for it and does not read holds it in the socket's buffer. A page is full once it has
+/// them, so the last message (up to [`REPLY_BYTES`]) and its end ([`ENDED_TEXT_BYTES`]) come on top; so do,
+/// in a `joined`, as many bytes again of replies that ended before its first message, and
+/// [`REPLYING_BYTES`]: 144 KiB and one message.
 pub const PAGE_BYTES: u32 = 48 * 1024;
+
+/// Bytes a frame carries of the text of one reply that failed or was cancelled. HTTP carries all of it.
+pub const ENDED_TEXT_BYTES: u32 = 16 * 1024;
+
+/// Bytes a `joined` carries of the answer being written; what is longer goes on in deltas, which a
+/// device that does not read keeps waiting.
+pub const REPLYING_BYTES: usize = 32 * 1024;
 
 /// Entries a session keeps for devices that are behind: the order of what they lack. Whoever falls
 /// further behind is cut (4008). 48 bytes each, 96 KiB.

@@ -102,6 +102,7 @@ async fn end_orphan(
             to: reply.to,
             state,
             text: lost.text,
+            text_bytes: None,
         };
         sessions.tell_ended(tenant, reply.session, ended);
     }

@@ -42,6 +42,14 @@ impl Rejection {
         Self::new(ErrorCode::NotFound, "no such session")
     }
 
+    /// The caller may know of the session, but this device is not in it.
+    pub const fn not_joined() -> Self {
+        Self::new(
+            ErrorCode::NotFound,
+            "this connection has not joined that session",
+        )
+    }
+
     /// The tenant has no such bot.
     pub const fn no_bot() -> Self {
         Self::new(ErrorCode::NotFound, "no such bot")

@@ -15,6 +15,7 @@ mod joining;
 pub mod messages;
 mod posting;
 mod presence;
+mod signals;
 mod state;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +24,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytestring::ByteString;
-use hubbub_protocol::server::{ReadFrame, TypingFrame};
 use hubbub_protocol::{Principal, ReplyId, ServerFrame, SessionId, TenantId};
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ use crate::tenant::{BotWatch, SessionPermit};
 use feed::Feed;
 use messages::{
     EndReplies, JoinSession, LeaveSession, PostMessage, Reconcile, ReplyRecovered, Signal,
-    SignalKind, StopReply,
+    StopReply,
 };
 use state::SessionState;
 
@@ -223,19 +223,6 @@ impl Session {
             live.busy = Some(busy.mark());
         }
     }
-
-    fn signal(&mut self, signal: Signal, ctx: &mut Context<Self>) {
-        let session = self.id;
-        let Ok(live) = self.live() else { return };
-        let who = signal.who;
-        let frame = match signal.what {
-            SignalKind::Typing(on) => ServerFrame::Typing(TypingFrame { session, who, on }),
-            SignalKind::Read(seq) => ServerFrame::Read(ReadFrame { session, who, seq }),
-        };
-        if live.devices.len() > 1 && live.feed.mention(encode(&frame)) {
-            self.flush_soon(ctx);
-        }
-    }
 }
 
 pub(crate) fn encode(frame: &ServerFrame) -> ByteString {
@@ -294,7 +281,8 @@ impl Handler<Signal> for Session {
     type Result = ();
 
     fn handle(&mut self, signal: Signal, ctx: &mut Self::Context) {
-        self.signal(signal, ctx);
+        let told = self.signal(&signal, ctx);
+        drop(signal.answer.send(told));
     }
 }
 

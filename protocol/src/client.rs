@@ -1,13 +1,13 @@
 //! Client → server frames, and the decoder that turns text into one of them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::limits;
-use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Seq, SessionId};
+use crate::tagged::tagged;
+use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Metadata, Seq, SessionId, limits};
 
 /// What a device may say. Unknown fields are ignored; unknown types are `bad_frame`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// Join a session, or open a new one.
@@ -23,6 +23,8 @@ pub enum ClientFrame {
     /// Leave a session; the connection stays.
     Leave(Leave),
 }
+
+tagged!(ClientFrame: Join, Send, Stop, Typing, Read, Leave);
 
 /// `join`: answered by `joined`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,7 +63,7 @@ pub struct Send {
     pub text: String,
     /// Anything the client wants kept with the message: at most 4 KiB of JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
 }
 
 /// `stop`: answered by `reply` with state `cancelled`, to every device.
@@ -131,13 +133,16 @@ const KINDS: [&str; 6] = ["join", "send", "stop", "typing", "read", "leave"];
 impl ClientFrame {
     /// Decodes one text frame and checks every limit that needs no state.
     pub fn decode(text: &str, text_chars: usize) -> Result<Self, FrameError> {
-        let frame = serde_json::from_str::<Self>(text).map_err(|_| explain(text))?;
+        let frame = Self::from_json(text).map_err(|_| explain(text))?;
         match frame.violation(text_chars) {
             None => Ok(frame),
             Some((code, message)) => Err(FrameError {
                 code,
                 message,
-                reference: frame.reference().map(str::to_owned),
+                reference: frame
+                    .reference()
+                    .filter(|r| is_reference(r))
+                    .map(str::to_owned),
                 session: frame.session(),
             }),
         }
@@ -167,10 +172,7 @@ impl ClientFrame {
     }
 
     fn violation(&self, text_chars: usize) -> Option<(ErrorCode, &'static str)> {
-        if self
-            .reference()
-            .is_some_and(|r| r.chars().count() > limits::REF_CHARS)
-        {
+        if self.reference().is_some_and(|r| !is_reference(r)) {
             return Some((ErrorCode::Invalid, "ref is longer than 64 characters"));
         }
         match self {
@@ -208,7 +210,7 @@ impl Send {
 /// The rules for a message's content, the same over WebSocket and HTTP.
 pub fn message_violation(
     text: &str,
-    metadata: Option<&Map<String, Value>>,
+    metadata: Option<&Metadata>,
     text_chars: usize,
 ) -> Option<(ErrorCode, &'static str)> {
     if text.trim().is_empty() {
@@ -221,25 +223,12 @@ pub fn message_violation(
     if text.len() > text_chars && text.chars().count() > text_chars {
         return Some((ErrorCode::TooLarge, "text is longer than limits.text_chars"));
     }
-    let metadata_bytes = metadata.map(|m| serde_json::to_string(m).map_or(usize::MAX, |s| s.len()));
-    if metadata_bytes.is_some_and(|bytes| bytes > limits::METADATA_BYTES) {
-        return Some((ErrorCode::TooLarge, "metadata is larger than 4 KiB"));
-    }
-    if metadata.is_some_and(|m| m.iter().any(|(key, value)| has_nul(key, value))) {
-        return Some((ErrorCode::Invalid, "metadata contains a NUL character"));
-    }
-    None
+    metadata.and_then(Metadata::violation)
 }
 
-/// PostgreSQL's `jsonb` cannot hold U+0000; telling the client beats failing its write.
-fn has_nul(key: &str, value: &Value) -> bool {
-    key.contains('\0')
-        || match value {
-            Value::String(text) => text.contains('\0'),
-            Value::Array(items) => items.iter().any(|item| has_nul("", item)),
-            Value::Object(map) => map.iter().any(|(key, value)| has_nul(key, value)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        }
+/// Whether a `ref` is short enough to be echoed.
+fn is_reference(text: &str) -> bool {
+    text.chars().count() <= limits::REF_CHARS
 }
 
 /// Second look at a frame that did not decode: what can be said about it, and to whom.
@@ -267,7 +256,7 @@ fn explain(text: &str) -> FrameError {
             .reference
             .as_ref()
             .and_then(Value::as_str)
-            .filter(|r| r.chars().count() <= limits::REF_CHARS)
+            .filter(|r| is_reference(r))
             .map(str::to_owned),
         session: envelope
             .session
@@ -292,6 +281,7 @@ mod tests {
         for text in [
             "",
             "[]",
+            r#"["join"]"#,
             "1",
             "\"x\"",
             "{",
@@ -334,6 +324,29 @@ mod tests {
         assert_eq!(code_of(&frame(&"é".repeat(101))), ErrorCode::TooLarge);
         assert_eq!(code_of(&frame(" \\n ")), ErrorCode::Invalid);
         assert_eq!(code_of(&frame("a\\u0000b")), ErrorCode::Invalid);
+    }
+
+    #[test]
+    fn a_reference_that_is_too_long_is_not_echoed() {
+        let (session, long) = (SessionId::generate(), "x".repeat(limits::REF_CHARS + 1));
+        let text = format!(r#"{{"type":"leave","ref":"{long}","session":"{session}"}}"#);
+        let error = ClientFrame::decode(&text, 100).unwrap_err();
+        assert_eq!((error.code, error.reference), (ErrorCode::Invalid, None));
+        assert_eq!(error.session, Some(session));
+    }
+
+    // S3
+    #[test]
+    fn the_longest_text_fits_the_frame_however_it_is_spelled() {
+        let metadata = format!(r#"{{"x":"{}"}}"#, "x".repeat(limits::METADATA_BYTES - 8));
+        let reference = "\\ud83d\\ude00".repeat(limits::REF_CHARS);
+        let text = "\\ud83d\\ude00".repeat(limits::TEXT_CHARS);
+        let (session, id) = (SessionId::generate(), ClientMessageId::generate());
+        let frame = format!(
+            r#"{{"type":"send","ref":"{reference}","session":"{session}","id":"{id}","text":"{text}","metadata":{metadata}}}"#
+        );
+        assert!(frame.len() <= limits::FRAME_BYTES, "{}", frame.len());
+        assert!(ClientFrame::decode(&frame, limits::TEXT_CHARS).is_ok());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Bodies of the HTTP API, version 1, as far as clients in this workspace share them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::{
-    BotId, ClientMessageId, EndedReply, ErrorCode, MessageFrame, ReplyId, Seq, SessionId, Timestamp,
+    BotId, ClientMessageId, EndedReply, ErrorCode, MessageFrame, Metadata, ReplyId, Seq, SessionId,
+    Timestamp,
 };
 
 /// An RFC 9457 problem: the body of every refused request.
@@ -115,7 +115,7 @@ pub struct PostMessage {
     pub text: String,
     /// Kept with the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
     /// Answer with server-sent events until the reply ends.
     #[serde(default)]
     pub stream: bool,

@@ -59,15 +59,6 @@ ids! {
     NodeId;
     /// The log that sequence numbers belong to: changes when a database is restored from backup.
     Epoch;
-    /// A message's id, given by whoever wrote it. Unique within its session; the key of idempotency.
-    ClientMessageId;
-}
-
-impl From<ReplyId> for ClientMessageId {
-    /// An answer's message is keyed by its reply, so a reply can never be stored twice.
-    fn from(reply: ReplyId) -> Self {
-        Self(reply.0)
-    }
 }
 
 /// The number of a durable message in its session: 1, 2, 3, … without gaps. 0 is "before the first".

@@ -9,16 +9,18 @@ pub mod close;
 pub mod error;
 pub mod http;
 pub mod id;
+pub mod message_id;
+pub mod metadata;
 pub mod server;
+mod tagged;
 pub mod time;
 
 pub use client::{ClientFrame, FrameError};
 pub use close::CloseCode;
 pub use error::ErrorCode;
-pub use id::{
-    BotId, ClientMessageId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId,
-    VisitorId,
-};
+pub use id::{BotId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId, VisitorId};
+pub use message_id::ClientMessageId;
+pub use metadata::Metadata;
 pub use server::{
     EndedReply, Handler, MessageFrame, Principal, PrincipalKind, ReplyState, Role, RunningReply,
     ServerFrame, Usage,
@@ -33,16 +35,20 @@ pub const TICKET_SUBPROTOCOL_PREFIX: &str = "ticket.";
 
 /// Limits of the contract itself. Deployments may set lower ones; `welcome` tells the effective ones.
 pub mod limits {
-    /// Largest inbound frame, in bytes.
-    pub const FRAME_BYTES: usize = 64 * 1024;
     /// Longest message text, in Unicode scalar values.
     pub const TEXT_CHARS: usize = 16_000;
+    /// Largest inbound frame, in bytes: the longest text in its widest spelling (two escapes of six bytes
+    /// for each character), and 8 KiB for metadata, ids and names of fields.
+    pub const FRAME_BYTES: usize = 12 * TEXT_CHARS + 8 * 1024;
     /// Longest `ref`, in Unicode scalar values.
     pub const REF_CHARS: usize = 64;
     /// Most messages one `joined` carries.
     pub const JOIN_MESSAGES: u32 = 200;
     /// Messages one `joined` carries when the client names no limit.
     pub const JOIN_MESSAGES_DEFAULT: u32 = 50;
-    /// Largest `metadata` object, in bytes of JSON.
+    /// Largest `metadata` object, in bytes of JSON as sent.
     pub const METADATA_BYTES: usize = 4 * 1024;
+    /// Deepest nesting of a `metadata` object. Parsers stop at 128 levels and more; the frames around it
+    /// need a few.
+    pub const METADATA_DEPTH: usize = 100;
 }

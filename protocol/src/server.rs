@@ -1,15 +1,16 @@
 //! Server → client frames.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::tagged::tagged;
 use crate::{
-    BotId, ClientMessageId, ConnectionId, Epoch, ErrorCode, ReplyId, Seq, SessionId, TenantId,
-    Timestamp,
+    BotId, ClientMessageId, ConnectionId, Epoch, ErrorCode, Metadata, ReplyId, Seq, SessionId,
+    TenantId, Timestamp,
 };
 
 /// What the server says. A client ignores types and fields it does not know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame {
     /// The first frame of every connection.
@@ -37,6 +38,10 @@ pub enum ServerFrame {
     /// The server is about to close.
     Bye(Bye),
 }
+
+tagged!(
+    ServerFrame: Welcome, Joined, Ack, Message, Reply, Delta, Typing, Read, Presence, Left, Error, Bye,
+);
 
 /// Who the connection speaks for. Known from the credentials alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +140,7 @@ pub struct RunningReply {
     /// `queued` or `started`.
     #[serde(flatten)]
     pub state: ReplyState,
-    /// All of its text so far.
+    /// Its text so far, or the beginning of a long one, which goes on in deltas.
     pub text: String,
 }
 
@@ -149,8 +154,11 @@ pub struct EndedReply {
     /// `failed` or `cancelled`.
     #[serde(flatten)]
     pub state: ReplyState,
-    /// What was written before it ended.
+    /// What was written before it ended, or only its beginning.
     pub text: String,
+    /// Bytes of all that was written, where `text` is only its beginning: HTTP pages carry the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_bytes: Option<u64>,
 }
 
 /// `ack`: the message is committed.
@@ -192,7 +200,7 @@ pub struct MessageFrame {
     pub attachments: Vec<Value>,
     /// Whatever the client sent along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
     /// When it was stored.
     pub at: Timestamp,
     /// The reply this message ends.

@@ -34,9 +34,12 @@ impl LimitsConfig {
         from.section("limits", "Bounds on what clients can make this node hold.");
         Self {
             frame_bytes: from.size(
-                key("frame_bytes", "Largest inbound frame, in bytes; the contract allows no more."),
-                65_536,
-                1_024..=65_536,
+                key(
+                    "frame_bytes",
+                    "Largest inbound frame, in bytes. The default holds the longest text however its JSON is spelled, and is the most.",
+                ),
+                200_192,
+                1_024..=200_192,
             ),
             text_chars: from.size(
                 key("text_chars", "Longest message, in Unicode characters; the contract allows no more."),

@@ -88,7 +88,7 @@ fn flags_beat_environment_beats_file_beats_default() {
 #[test]
 fn all_errors_are_reported_at_once_with_key_source_and_what_is_allowed() {
     let file = file(
-        "[server]\nlisten = 'here'\nworker = 3\n[limits]\nframe_bytes = 70000\n[nope]\nx = 1\n",
+        "[server]\nlisten = 'here'\nworker = 3\n[limits]\nframe_bytes = 300000\n[nope]\nx = 1\n",
     );
     let inputs = Inputs::none()
         .with_file(file.path())
@@ -99,7 +99,7 @@ fn all_errors_are_reported_at_once_with_key_source_and_what_is_allowed() {
     for line in [
         "server.listen (file): is not valid; allowed: IP:PORT",
         "server.worker (file): unknown key; allowed: listen, data_dir, workers,",
-        "limits.frame_bytes (file): is not valid; allowed: an integer from 1024 to 65536",
+        "limits.frame_bytes (file): is not valid; allowed: an integer from 1024 to 200192",
         "nope.x (file): unknown key; allowed: sections server, database,",
         "log.format (env HUBBUB__LOG__FORMAT): is not valid; allowed: json, pretty",
         "sesion.flush_ms (env HUBBUB__SESION__FLUSH_MS): unknown key",

@@ -118,7 +118,7 @@ pub async fn list(
     }
     let scope = state.storage.scope(caller.tenant).await?;
     let items = bots::list(&scope, query.cursor, limit).await?;
-    let is_full = items.len() == usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_full = bots::is_full(&items, limit);
     let next = items
         .last()
         .filter(|_| is_full)
@@ -173,28 +173,33 @@ pub async fn change(
 }
 
 fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
-    let fits = |text: &str, most: usize| text.chars().count() <= most && !text.contains('\0');
     if bot
         .name
         .as_deref()
-        .is_some_and(|name| name.trim().is_empty() || !fits(name, NAME_CHARS))
+        .is_some_and(|name| name.trim().is_empty() || !is_name(name, NAME_CHARS))
     {
-        return Err(ApiError::invalid("name must be 1 to 100 characters"));
+        return Err(ApiError::invalid(
+            "name must be 1 to 100 characters, none of them a control character",
+        ));
     }
     if bot
         .prompt
         .as_deref()
-        .is_some_and(|prompt| !fits(prompt, PROMPT_CHARS))
+        .is_some_and(|prompt| prompt.chars().count() > PROMPT_CHARS || prompt.contains('\0'))
     {
-        return Err(ApiError::invalid("prompt must be at most 32000 characters"));
+        return Err(ApiError::invalid(
+            "prompt must be at most 32000 characters, none of them NUL",
+        ));
     }
     if bot
         .model
         .iter()
         .flatten()
-        .any(|model| model.is_empty() || !fits(model, NAME_CHARS))
+        .any(|model| model.is_empty() || !is_name(model, NAME_CHARS))
     {
-        return Err(ApiError::invalid("model must be 1 to 100 characters"));
+        return Err(ApiError::invalid(
+            "model must be 1 to 100 characters, none of them a control character",
+        ));
     }
     if bot
         .max_output_tokens
@@ -215,6 +220,12 @@ fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// Whether a text is a name of at most so many characters. Control characters are no part of one: nobody
+/// sees them, and where the name is shown or logged they do what the name's owner wants.
+pub(super) fn is_name(text: &str, most: usize) -> bool {
+    text.chars().count() <= most && !text.chars().any(char::is_control)
 }
 
 /// Scheme, host and port as a browser writes them, and nothing more.

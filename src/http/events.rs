@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::AppState;
 use super::problem::ApiError;
-use crate::storage::messages;
+use crate::storage::messages::{self, EndedText};
 
 /// Deliveries waiting for the client; like a connection's mailbox.
 const OUTLET_CAPACITY: usize = hubbub_actors::capacity::CONNECTION_MAILBOX;
@@ -192,7 +192,8 @@ async fn find_end(
 ) -> Result<Option<ServerFrame>, ApiError> {
     let scope = state.storage.scope(tenant).await?;
     let before = Seq(to.0.saturating_sub(1));
-    let page = messages::list_after(&scope, session, before, LOOK_BACK).await?;
+    let page =
+        messages::list_after(&scope, session, before, LOOK_BACK, EndedText::Beginning).await?;
     let message = page
         .messages
         .into_iter()
@@ -217,7 +218,8 @@ fn encode(frames: &[ServerFrame]) -> Bytes {
         text.push_str("event: ");
         text.push_str(frame.kind());
         text.push_str("\ndata: ");
-        text.push_str(&frame.encode());
+        // A line break would end the field. Within JSON it is only a blank.
+        text.push_str(&frame.encode().replace(['\n', '\r'], " "));
         text.push_str("\n\n");
     }
     Bytes::from(text)

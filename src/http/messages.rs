@@ -11,11 +11,13 @@ use serde::Deserialize;
 use super::auth::Authenticated;
 use super::problem::ApiError;
 use super::{AppState, events};
-use crate::storage::{messages, sessions};
+use crate::storage::messages::{self, EndedText};
+use crate::storage::sessions;
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
-/// Bytes of text in a page: a page of the longest messages stays small enough to hold.
+/// Bytes of text in a page: a page of the longest messages, and of the longest texts of replies that came to
+/// nothing, stays small enough to hold.
 const PAGE_BYTES: u32 = 512 * 1024;
 
 /// Query of a page.
@@ -51,6 +53,7 @@ pub async fn page(
     found
         .filter(|session| is_own(session.visitor))
         .ok_or(ApiError::not_found())?;
+    let whole = EndedText::Whole;
     let Transcript {
         messages,
         ended,
@@ -59,8 +62,8 @@ pub async fn page(
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid("after and before exclude each other"));
         }
-        (Some(after), None) => messages::list_after(&scope, session, after, size).await?,
-        (None, before) => messages::list_before(&scope, session, before, size).await?,
+        (Some(after), None) => messages::list_after(&scope, session, after, size, whole).await?,
+        (None, before) => messages::list_before(&scope, session, before, size, whole).await?,
     };
     Ok(HttpResponse::Ok().json(MessagePage {
         messages,

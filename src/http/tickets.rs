@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Keyed;
+use super::bots::is_name;
 use super::problem::ApiError;
 use super::{AppState, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
@@ -92,10 +93,10 @@ pub async fn issue(
             origin: None,
         },
         Some(user) => {
-            let fits = |text: &str| text.chars().count() <= NAME_CHARS && !text.contains('\0');
+            let fits = |text: &str| is_name(text, NAME_CHARS);
             if user.id.is_empty() || !fits(&user.id) || !fits(&user.name) {
                 return Err(ApiError::invalid(
-                    "user.id must be 1 to 200 characters, name at most",
+                    "user.id must be 1 to 200 characters and user.name at most 200, none of them a control character",
                 ));
             }
             let visitor = VisitorId::generate();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use hubbub_actors::{Caller, ConnectionPermit, Hub, Rejection, SessionHandle, capacity};
+use hubbub_actors::{Caller, ConnectionPermit, Hub, Rejection, capacity};
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Welcome};
 use hubbub_protocol::{CloseCode, ConnectionId, PrincipalKind, ServerFrame, SessionId, client};
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub(super) struct Connection {
     cut: Cut,
     waiting: Waiting,
     joined: HashMap<SessionId, Membership>,
+    /// Sessions being opened, to be joined: they take their places among the joined from the start.
+    opening: usize,
     asking: usize,
     last_heard: Instant,
     /// Pieces of a fragmented frame.
@@ -75,6 +77,7 @@ impl Connection {
             cut,
             waiting: Waiting::default(),
             joined: HashMap::new(),
+            opening: 0,
             asking: 0,
             last_heard: Instant::now(),
             fragments: Vec::new(),
@@ -135,10 +138,38 @@ impl Connection {
         });
     }
 
-    fn signal(&mut self, session: SessionId, tell: impl FnOnce(&SessionHandle, Caller)) {
-        if let Some(member) = self.joined.get(&session) {
-            tell(&member.handle, self.caller.clone());
-        }
+    fn typing(&mut self, typing: client::Typing, ctx: &mut ws::WebsocketContext<Self>) {
+        let client::Typing { session, on } = typing;
+        let Some(handle) = self.member(session, None, ctx) else {
+            return;
+        };
+        let (caller, id) = (self.caller.clone(), self.id);
+        let telling = async move { handle.typing(caller, id, on).await };
+        self.signal(session, telling, ctx);
+    }
+
+    fn read(&mut self, read: client::Read, ctx: &mut ws::WebsocketContext<Self>) {
+        let client::Read { session, seq } = read;
+        let Some(handle) = self.member(session, None, ctx) else {
+            return;
+        };
+        let (caller, id) = (self.caller.clone(), self.id);
+        let telling = async move { handle.read(caller, id, seq).await };
+        self.signal(session, telling, ctx);
+    }
+
+    /// Nothing is answered, unless it is refused.
+    fn signal(
+        &mut self,
+        session: SessionId,
+        telling: impl Future<Output = Result<(), Rejection>> + 'static,
+        ctx: &mut ws::WebsocketContext<Self>,
+    ) {
+        self.ask(telling, ctx, move |told, connection, ctx| {
+            if let Err(rejection) = told {
+                connection.refuse(None, Some(session), &rejection, ctx);
+            }
+        });
     }
 
     /// Awaits an answer beside everything else. How many at once was checked when the frame came.

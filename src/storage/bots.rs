@@ -5,7 +5,7 @@ use hubbub_protocol::{BotId, TenantId, http::Bot};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::error::Fields;
+use super::error::{Fields, bigint};
 use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO bots (tenant_id, id, name, prompt, route, model, replies, \
@@ -14,9 +14,12 @@ const INSERT: &str = "INSERT INTO bots (tenant_id, id, name, prompt, route, mode
     created_at, updated_at";
 const FIND: &str = "SELECT id, name, prompt, route, model, replies, max_output_tokens, \
     allowed_origins, created_at, updated_at FROM bots WHERE tenant_id = $1 AND id = $2";
-const LIST: &str = "SELECT id, name, prompt, route, model, replies, max_output_tokens, \
-    allowed_origins, created_at, updated_at FROM bots \
-    WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
+const LIST: &str = "SELECT * FROM (SELECT page.*, \
+      sum(octet_length(prompt)) OVER (ORDER BY id) - octet_length(prompt) AS bytes_before \
+      FROM (SELECT id, name, prompt, route, model, replies, max_output_tokens, \
+        allowed_origins, created_at, updated_at FROM bots \
+        WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3) AS page) AS page \
+    WHERE bytes_before < $4 ORDER BY id";
 const UPDATE: &str = "UPDATE bots SET name = coalesce($3, name), prompt = coalesce($4, prompt), \
     route = coalesce($5, route), model = CASE WHEN $6 THEN $7 ELSE model END, \
     replies = coalesce($8, replies), max_output_tokens = coalesce($9, max_output_tokens), \
@@ -28,6 +31,9 @@ const FIND_WIDGET: &str = "SELECT tenant_id, allowed_origins FROM find_widget_bo
 
 /// Most rows one page has.
 pub const PAGE_LIMIT: u32 = 200;
+
+/// Bytes of prompts with which a page is full: one has up to 128,000.
+const PAGE_BYTES: i64 = 512 * 1024;
 
 /// A bot to create.
 #[derive(Clone, Debug)]
@@ -117,7 +123,7 @@ pub async fn find(scope: &TenantScope, bot: BotId) -> Result<Option<Bot>, Storag
     row.as_ref().map(read).transpose()
 }
 
-/// Bots by id, those after `after`; at most `limit` and [`PAGE_LIMIT`].
+/// Bots by id, those after `after`; at most `limit` and [`PAGE_LIMIT`], or fewer whose prompts are long.
 ///
 /// # Errors
 /// The database could not.
@@ -129,9 +135,15 @@ pub async fn list(
     let after = after.map(|id| id.0);
     let limit = i64::from(limit.min(PAGE_LIMIT));
     let rows = scope
-        .query(LIST, &[&scope.tenant().0, &after, &limit])
+        .query(LIST, &[&scope.tenant().0, &after, &limit, &PAGE_BYTES])
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// Whether a page of at most `limit` may have another after it.
+pub fn is_full(page: &[Bot], limit: u32) -> bool {
+    let bytes: usize = page.iter().map(|bot| bot.prompt.len()).sum();
+    page.len() >= limit.min(PAGE_LIMIT) as usize || bigint(bytes as u64) >= PAGE_BYTES
 }
 
 /// Changes a bot; `None` if there is none.

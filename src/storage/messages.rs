@@ -2,32 +2,60 @@
 //!
 //! The database guarantees that a number and a client id occur once in a session.
 
-use std::ops::RangeInclusive;
-
-use hubbub_actors::ports::{ENDED_LOOK_BACK, PageSize, StoredMessage, Transcript};
-use hubbub_protocol::{ClientMessageId, ReplyId, Role, Seq, SessionId, Usage};
-use serde_json::Value;
+use hubbub_actors::capacity::ENDED_TEXT_BYTES;
+use hubbub_actors::ports::{PageSize, StoredMessage, Transcript};
+use hubbub_protocol::{ClientMessageId, Metadata, ReplyId, Role, Seq, SessionId, Timestamp, Usage};
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::error::{Fields, bigint};
 use super::{StorageError, TenantScope, replies};
 
-// The length of a body is known without reading it, so what exceeds the page stays on disk.
+// The length of a body is known without reading it, so what exceeds the page stays on disk. With a message
+// count its metadata and the text of the reply to it that failed or was cancelled, each up to $6 bytes.
 const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
-      sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before \
-      FROM (SELECT session_id, seq, client_id, role, author, body, metadata, created_at, reply_id, \
-        model, input_tokens, output_tokens, latency_ms FROM messages \
+      sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before \
+      FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
+        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, \
+        octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
+          SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
+          AND r.session_id = m.session_id AND r.to_seq = m.seq \
+          AND r.state IN ('failed', 'cancelled')), 0) AS bytes FROM messages m \
         WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4) AS page) \
       AS page WHERE bytes_before < $5 ORDER BY seq";
 const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
-      sum(octet_length(body)) OVER (ORDER BY seq DESC) - octet_length(body) AS bytes_before \
-      FROM (SELECT session_id, seq, client_id, role, author, body, metadata, created_at, reply_id, \
-        model, input_tokens, output_tokens, latency_ms FROM messages \
+      sum(bytes) OVER (ORDER BY seq DESC) - bytes AS bytes_before \
+      FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
+        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, \
+        octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
+          SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
+          AND r.session_id = m.session_id AND r.to_seq = m.seq \
+          AND r.state IN ('failed', 'cancelled')), 0) AS bytes FROM messages m \
         WHERE tenant_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS page) \
       AS page WHERE bytes_before < $5 ORDER BY seq DESC";
 
-/// Messages with `seq > after`, oldest first, as many as the page holds.
+/// How much a page takes of the text of a reply that failed or was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedText {
+    /// All of it, however long.
+    Whole,
+    /// At most [`ENDED_TEXT_BYTES`]: what a frame carries.
+    Beginning,
+}
+
+impl EndedText {
+    /// Most bytes of one text.
+    pub(super) fn bytes(self) -> i32 {
+        match self {
+            Self::Whole => i32::MAX,
+            Self::Beginning => i32::try_from(ENDED_TEXT_BYTES).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+/// Messages with `seq > after`, oldest first, as many as the page holds, and the replies to them that
+/// failed or were cancelled.
 ///
 /// # Errors
 /// The database could not.
@@ -36,6 +64,7 @@ pub async fn list_after(
     session: SessionId,
     after: Seq,
     size: PageSize,
+    ended: EndedText,
 ) -> Result<Transcript, StorageError> {
     let rows = scope
         .query(
@@ -46,17 +75,17 @@ pub async fn list_after(
                 &bigint(after.0),
                 &(i64::from(size.messages) + 1),
                 &i64::from(size.bytes),
+                &ended.bytes(),
             ],
         )
         .await?;
     let (rows, more) = fitting(&rows, size)?;
     let messages = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
-    let to = messages.last().map_or(after, |last| last.seq);
-    finish(scope, session, messages, more, from..=to).await
+    finish(scope, session, messages, more, ended).await
 }
 
-/// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page holds.
+/// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page holds, and
+/// the replies to them that failed or were cancelled.
 ///
 /// # Errors
 /// The database could not.
@@ -65,14 +94,14 @@ pub async fn list_before(
     session: SessionId,
     before: Option<Seq>,
     size: PageSize,
+    ended: EndedText,
 ) -> Result<Transcript, StorageError> {
-    let (messages, more) = newest(scope, session, before, size).await?;
-    let seq = |message: Option<&StoredMessage>| message.map_or(Seq::ZERO, |message| message.seq);
-    let questions = seq(messages.first())..=seq(messages.last());
-    finish(scope, session, messages, more, questions).await
+    let (messages, more) = newest(scope, session, before, size, ended.bytes()).await?;
+    finish(scope, session, messages, more, ended).await
 }
 
-/// As [`list_before`] without the ends of replies, and whether there are more.
+/// As [`list_before`] without the ends of replies, and whether there are more. Of metadata and of the text of
+/// an end, so many bytes count towards the page.
 ///
 /// # Errors
 /// The database could not.
@@ -81,6 +110,7 @@ pub(super) async fn newest(
     session: SessionId,
     before: Option<Seq>,
     size: PageSize,
+    ended_bytes: i32,
 ) -> Result<(Vec<StoredMessage>, bool), StorageError> {
     let before = before.map_or(i64::MAX, |seq| bigint(seq.0));
     let rows = scope
@@ -92,6 +122,7 @@ pub(super) async fn newest(
                 &before,
                 &(i64::from(size.messages) + 1),
                 &i64::from(size.bytes),
+                &ended_bytes,
             ],
         )
         .await?;
@@ -119,14 +150,13 @@ async fn finish(
     session: SessionId,
     messages: Vec<StoredMessage>,
     more: bool,
-    questions: RangeInclusive<Seq>,
+    ended: EndedText,
 ) -> Result<Transcript, StorageError> {
-    let (first, last) = questions.into_inner();
-    // Before the first message nothing was asked.
-    let ended = if last == Seq::ZERO {
-        Vec::new()
-    } else {
-        replies::list_ended(scope, session, first, last).await?
+    let ended = match (messages.first(), messages.last()) {
+        (Some(first), Some(last)) => {
+            replies::list_ended(scope, session, first.seq..=last.seq, ended).await?
+        }
+        _ => Vec::new(),
     };
     Ok(Transcript {
         messages,
@@ -135,22 +165,39 @@ async fn finish(
     })
 }
 
+/// A row that means nothing to this program must not hide the whole page: the log has what is wrong, and
+/// in its place the reader finds that there is something.
 fn read(row: &Row) -> Result<StoredMessage, StorageError> {
     let fields = Fields {
         table: "messages",
         row,
     };
-    let text = fields.get("body")?;
-    read_with(&fields, text)
+    let message = fields.get("body").and_then(|text| read_with(&fields, text));
+    message.or_else(|error| {
+        tracing::error!(%error, "a message cannot be read");
+        Ok(StoredMessage {
+            session: SessionId(fields.get("session_id")?),
+            seq: Seq(fields.count("seq")?),
+            id: fields.get::<Uuid>("client_id")?.into(),
+            role: Role::System,
+            author: String::new(),
+            text: "This message cannot be shown.".to_owned(),
+            attachments: Vec::new(),
+            metadata: None,
+            at: fields
+                .get::<jiff::Timestamp>("created_at")
+                .map_or(Timestamp::from_unix_ms(0), Timestamp::from),
+            reply: None,
+            model: None,
+            usage: None,
+            latency_ms: None,
+        })
+    })
 }
 
 /// A message from a row that may lack the body.
 pub(super) fn read_with(fields: &Fields<'_>, text: String) -> Result<StoredMessage, StorageError> {
-    let metadata = match fields.get::<Option<Value>>("metadata")? {
-        None => None,
-        Some(Value::Object(map)) => Some(map),
-        Some(_) => return Err(fields.unreadable("metadata")),
-    };
+    let metadata: Option<Json<Metadata>> = fields.get("metadata")?;
     let usage = match (
         fields.optional_count("input_tokens")?,
         fields.optional_count("output_tokens")?,
@@ -164,12 +211,12 @@ pub(super) fn read_with(fields: &Fields<'_>, text: String) -> Result<StoredMessa
     Ok(StoredMessage {
         session: SessionId(fields.get("session_id")?),
         seq: Seq(fields.count("seq")?),
-        id: ClientMessageId(fields.get("client_id")?),
+        id: ClientMessageId::spelled(fields.get("client_id")?, fields.get("client_id_spelling")?),
         role: role_of(fields.get("role")?).ok_or_else(|| fields.unreadable("role"))?,
         author: fields.get("author")?,
         text,
         attachments: Vec::new(),
-        metadata,
+        metadata: metadata.map(|Json(metadata)| metadata),
         at: fields.get::<jiff::Timestamp>("created_at")?.into(),
         reply: fields.get::<Option<Uuid>>("reply_id")?.map(ReplyId),
         model: fields.get("model")?,

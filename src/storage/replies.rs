@@ -3,7 +3,9 @@
 //! Written by [`super::PostgresMessageStore`] only: a reply is ended in the transaction that stores
 //! its message, by the node and under the fence that own it.
 
-use hubbub_actors::ports::PendingReply;
+use std::ops::RangeInclusive;
+
+use hubbub_actors::ports::{ENDED_LOOK_BACK, PendingReply};
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{EndedReply, ErrorCode, NodeId, ReplyId, ReplyState, Seq, SessionId};
 use serde::Deserialize;
@@ -12,13 +14,26 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use tokio_postgres::Row;
 
 use super::error::{Fields, bigint};
+use super::messages::EndedText;
 use super::{StorageError, TenantScope};
 
 const LIST_PENDING: &str = "SELECT id, session_id, to_seq, node_id, fence, created_at FROM replies \
     WHERE tenant_id = $1 AND session_id = $2 AND state = 'pending' ORDER BY to_seq LIMIT 1000";
-const LIST_ENDED: &str = "SELECT id, to_seq, state, body, error_code, error_message FROM replies \
+// A character has at least one byte, so so many characters are enough; the rest stays on disk.
+const LIST_ENDED: &str = "SELECT id, to_seq, state, \
+    CASE WHEN octet_length(body) > $5 THEN left(body, $5) ELSE body END AS body, \
+    octet_length(body) AS body_bytes, error_code, error_message FROM replies \
     WHERE tenant_id = $1 AND session_id = $2 AND to_seq BETWEEN $3 AND $4 \
     AND state IN ('failed', 'cancelled') ORDER BY to_seq";
+// The newest come first when it is said whose texts still fit.
+const LIST_MISSED: &str = "SELECT id, to_seq, state, \
+      CASE WHEN bytes_before < $6 THEN left(body, $5) ELSE '' END AS body, \
+      octet_length(body) AS body_bytes, error_code, error_message \
+    FROM (SELECT id, to_seq, state, body, error_code, error_message, \
+      sum(least(octet_length(body), $5)) OVER (ORDER BY to_seq DESC) \
+        - least(octet_length(body), $5) AS bytes_before FROM replies \
+      WHERE tenant_id = $1 AND session_id = $2 AND to_seq BETWEEN $3 AND $4 \
+      AND state IN ('failed', 'cancelled')) AS missed ORDER BY to_seq";
 
 /// A session's replies without an end, oldest first.
 ///
@@ -34,28 +49,46 @@ pub async fn list_pending(
     rows.iter().map(read_pending).collect()
 }
 
-/// Failed and cancelled replies to the messages `first..=last`.
+/// Failed and cancelled replies to these messages.
 ///
 /// # Errors
 /// The database could not.
 pub async fn list_ended(
     scope: &TenantScope,
     session: SessionId,
-    first: Seq,
-    last: Seq,
+    to: RangeInclusive<Seq>,
+    text: EndedText,
 ) -> Result<Vec<EndedReply>, StorageError> {
+    let (tenant, session) = (&scope.tenant().0, &session.0);
+    let (first, last) = (bigint(to.start().0), bigint(to.end().0));
+    let rows = scope
+        .query(LIST_ENDED, &[tenant, session, &first, &last, &text.bytes()])
+        .await?;
+    rows.iter().map(|row| read_ended(row, text)).collect()
+}
+
+/// Failed and cancelled replies to the [`ENDED_LOOK_BACK`] messages up to `to`, with the beginnings of their
+/// texts until the newest of them add up to so many bytes.
+///
+/// # Errors
+/// The database could not.
+pub async fn list_missed(
+    scope: &TenantScope,
+    session: SessionId,
+    to: Seq,
+    bytes: u32,
+) -> Result<Vec<EndedReply>, StorageError> {
+    let text = EndedText::Beginning;
+    let (tenant, session) = (&scope.tenant().0, &session.0);
+    let first = bigint(to.0.saturating_sub(ENDED_LOOK_BACK));
+    let (last, bytes) = (bigint(to.0), i64::from(bytes));
     let rows = scope
         .query(
-            LIST_ENDED,
-            &[
-                &scope.tenant().0,
-                &session.0,
-                &bigint(first.0),
-                &bigint(last.0),
-            ],
+            LIST_MISSED,
+            &[tenant, session, &first, &last, &text.bytes(), &bytes],
         )
         .await?;
-    rows.iter().map(read_ended).collect()
+    rows.iter().map(|row| read_ended(row, text)).collect()
 }
 
 pub(super) fn read_pending(row: &Row) -> Result<PendingReply, StorageError> {
@@ -73,7 +106,7 @@ pub(super) fn read_pending(row: &Row) -> Result<PendingReply, StorageError> {
     })
 }
 
-fn read_ended(row: &Row) -> Result<EndedReply, StorageError> {
+fn read_ended(row: &Row, text: EndedText) -> Result<EndedReply, StorageError> {
     let fields = Fields {
         table: "replies",
         row,
@@ -83,17 +116,22 @@ fn read_ended(row: &Row) -> Result<EndedReply, StorageError> {
         "failed" => {
             let code: &str = fields.get("error_code")?;
             let code: StrDeserializer<'_, ValueError> = code.into_deserializer();
-            let code = ErrorCode::deserialize(code).map_err(|_| fields.unreadable("error_code"))?;
+            // One of another version of this program: it failed in any case.
+            let code = ErrorCode::deserialize(code).unwrap_or(ErrorCode::Internal);
             let message = fields.get::<Option<String>>("error_message")?;
             let error = ErrorBody::new(code, message.unwrap_or_default());
             ReplyState::Failed { error }
         }
         _ => return Err(fields.unreadable("state")),
     };
+    let (mut body, bytes): (String, i32) = (fields.get("body")?, fields.get("body_bytes")?);
+    body.truncate(body.floor_char_boundary(usize::try_from(text.bytes()).unwrap_or(usize::MAX)));
+    let bytes = u64::try_from(bytes).unwrap_or(0);
     Ok(EndedReply {
         reply: ReplyId(fields.get("id")?),
         to: Seq(fields.count("to_seq")?),
         state,
-        text: fields.get("body")?,
+        text_bytes: Some(bytes).filter(|bytes| *bytes > body.len() as u64),
+        text: body,
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
     SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
@@ -22,6 +22,7 @@ use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
 
 use super::error::Fields;
+use super::messages::EndedText;
 use super::scope::Transaction;
 use super::{StorageError, TenantScope, bots, messages, replies, sessions, tenants};
 
@@ -205,7 +206,14 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_after", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            messages::list_after(&scope, session, after, size).await
+            let beginning = EndedText::Beginning;
+            let (page, missed) = future::try_join(
+                messages::list_after(&scope, session, after, size, beginning),
+                replies::list_missed(&scope, session, after, size.bytes),
+            )
+            .await?;
+            let ended = missed.into_iter().chain(page.ended).collect();
+            Ok(Transcript { ended, ..page })
         })
     }
 
@@ -218,7 +226,7 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>> {
         self.answer("messages.list_before", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            messages::list_before(&scope, session, before, size).await
+            messages::list_before(&scope, session, before, size, EndedText::Beginning).await
         })
     }
 
@@ -232,7 +240,7 @@ impl MessageStore for PostgresMessageStore {
         self.answer("messages.list_prompt", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
             let before = Some(to.next());
-            let (messages, _more) = messages::newest(&scope, session, before, size).await?;
+            let (messages, _more) = messages::newest(&scope, session, before, size, 0).await?;
             Ok(messages)
         })
     }

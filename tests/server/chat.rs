@@ -18,7 +18,7 @@ async fn a_question_is_acknowledged_and_its_answer_streams_whole_and_in_order() 
     let server = shared().await;
     let mut device = Device::connect(server).await;
     assert_eq!(device.welcome.tenant, server.demo.tenant);
-    assert_eq!(device.welcome.limits.frame_bytes, 65_536);
+    assert_eq!(device.welcome.limits.frame_bytes, 200_192);
     let opened = device.open(server.demo.bot).await;
     assert!(opened.messages.is_empty() && opened.replying.is_none() && !opened.more);
 

@@ -167,6 +167,7 @@ pub async fn wait_for_ends(device: &mut Device, session: SessionId) {
                     to,
                     state,
                     text,
+                    text_bytes: None,
                 });
             }
             _ => {}

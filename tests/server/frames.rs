@@ -1,6 +1,6 @@
 //! Frames that are wrong: told where the connection can go on, closed with the right code where not.
 
-use hubbub_protocol::{ClientMessageId, ErrorCode, ServerFrame, SessionId};
+use hubbub_protocol::{ClientMessageId, ErrorCode, ServerFrame, SessionId, limits};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Device, message};
@@ -103,7 +103,11 @@ async fn a_frame_against_the_websocket_protocol_is_closed_with_its_code() {
         ("a continuation of nothing", masked(0x80, text), 1002),
         ("a fragmented ping", masked(0x09, b"x"), 1002),
         ("a ping with too much", masked(0x89, &[b'x'; 126]), 1002),
-        ("too big", masked(TEXT, &vec![b'x'; 65_537]), 1009),
+        (
+            "too big",
+            masked(TEXT, &vec![b'x'; limits::FRAME_BYTES + 1]),
+            1009,
+        ),
         ("a fragmented binary", masked(0x02, text), 1003),
         (
             "fragments that are not UTF-8",
@@ -113,8 +117,8 @@ async fn a_frame_against_the_websocket_protocol_is_closed_with_its_code() {
         (
             "fragments that are too big together",
             [
-                masked(0x01, &vec![b'x'; 40_000]),
-                masked(0x80, &vec![b'x'; 40_000]),
+                masked(0x01, &vec![b'x'; 120_000]),
+                masked(0x80, &vec![b'x'; 120_000]),
             ]
             .concat(),
             1009,
@@ -206,12 +210,11 @@ async fn a_message_of_the_longest_text_and_the_largest_frame_are_taken() {
     let bot = crate::client::Caller::new(server).bot(&[]).await;
     let mut device = Device::connect(server).await;
     let session = device.open(bot).await.session;
-    // Three bytes a character: 48,000 bytes, within the frame.
     let text = "界".repeat(16_000);
     device.say(session, &text).await.unwrap();
     let frame = serde_json::to_string(&message(session, ClientMessageId::generate(), "x", None));
     let mut frame = frame.unwrap();
-    let padding = 65_536 - frame.len();
+    let padding = limits::FRAME_BYTES - frame.len();
     frame.push_str(&" ".repeat(padding));
     device.send_raw(Message::text(frame)).await.unwrap();
     device

@@ -6,7 +6,7 @@ use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, ReplyEnd,
 };
 use hubbub_protocol::{
-    ErrorCode, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage,
+    ErrorCode, Metadata, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage,
 };
 
 use crate::fixture::{Fixture, append_one, end, message, page, question, seed, stored};
@@ -43,10 +43,10 @@ async fn a_batch_is_numbered_in_its_order() {
 async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
     let f = Fixture::new().await;
     let session = f.session().await;
-    let metadata = serde_json::json!({"page": "/a", "nul\u{0}": "x\u{0}y"});
+    let metadata = Metadata::from_json(r#"{ "page": "/a", "nul\u0000": "x\u0000y" }"#).unwrap();
     let first = NewMessage {
         text: String::from("hello \u{0} there"),
-        metadata: metadata.as_object().cloned(),
+        metadata: Some(metadata.clone()),
         ..question(f.tenant, session, NodeId::generate())
     };
     let again = NewMessage {
@@ -85,6 +85,7 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
         .unwrap();
     assert_eq!(log.messages.len(), 2);
     assert_eq!(log.messages[0].text, "hello \u{FFFD} there");
+    assert_eq!(log.messages[0].metadata, Some(metadata));
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ interface ReplyText {
   text: string;
 }
 export type RunningReply = ReplyText & (QueuedState | StartedState);
-export type EndedReply = ReplyText & (FailedState | CancelledState);
+export type EndedReply = ReplyText & { text_bytes?: number } & (FailedState | CancelledState);
 
 export interface Joined {
   type: "joined";

@@ -2,13 +2,12 @@
 
 use futures_util::future::BoxFuture;
 use hubbub_protocol::{
-    BotId, ClientMessageId, EndedReply, Epoch, ErrorCode, MessageFrame, NodeId, ReplyId, Role, Seq,
-    SessionId, TenantId, Timestamp, Usage, VisitorId,
+    BotId, ClientMessageId, EndedReply, Epoch, ErrorCode, MessageFrame, Metadata, NodeId, ReplyId,
+    Role, Seq, SessionId, TenantId, Timestamp, Usage, VisitorId,
 };
-use serde_json::{Map, Value};
 
-/// How far before the messages asked for ends of replies are looked for. More than the questions that
-/// may wait in a session, and what is said around them.
+/// How many seqs before the messages asked for ends of replies are looked for. More than the questions
+/// that may wait in a session, and what is said around them.
 pub const ENDED_LOOK_BACK: u64 = 32;
 
 /// How much of a log is read at once. One message is read whatever its size.
@@ -16,7 +15,8 @@ pub const ENDED_LOOK_BACK: u64 = 32;
 pub struct PageSize {
     /// Most messages.
     pub messages: u32,
-    /// Most bytes of their texts, so that a page of long messages fills no memory.
+    /// Most bytes of their texts, their metadata, and the texts of the replies to them that failed or were
+    /// cancelled, so that a page of long messages fills no memory.
     pub bytes: u32,
 }
 
@@ -50,7 +50,9 @@ pub trait MessageStore: Send + Sync + 'static {
 
     /// Messages with `seq > after`, oldest first, as many as the page holds, and the replies to them, and
     /// to the [`ENDED_LOOK_BACK`] seqs up to `after`, that failed or were cancelled: a reader who was away
-    /// may hold a question whose end it missed.
+    /// may hold a question whose end it missed. Of the text of such a reply it reads at most
+    /// [`ENDED_TEXT_BYTES`](crate::capacity::ENDED_TEXT_BYTES); of those before the page, nothing more
+    /// once the newest of them add up to the page's bytes.
     fn list_after(
         &self,
         tenant: TenantId,
@@ -60,7 +62,7 @@ pub trait MessageStore: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
 
     /// The newest messages with `seq < before` (of all if `None`), oldest first, as many as the page
-    /// holds, and the replies to them that failed or were cancelled.
+    /// holds, and the replies to them that failed or were cancelled, each with the beginning of its text.
     fn list_before(
         &self,
         tenant: TenantId,
@@ -147,7 +149,7 @@ pub struct NewMessage {
     /// What it says.
     pub text: String,
     /// Kept with it.
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
     /// The pending reply to store with it: who is going to write it, and under which fence.
     pub reply: Option<(ReplyId, NodeId, u64)>,
 }

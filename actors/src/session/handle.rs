@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{BotId, ConnectionId, Principal, Seq, SessionId, TenantId, VisitorId};
+use hubbub_protocol::{
+    BotId, ConnectionId, ErrorCode, Principal, Seq, SessionId, TenantId, VisitorId,
+};
 use tokio::sync::oneshot;
 
 use super::Session;
@@ -111,14 +113,30 @@ impl SessionHandle {
         self.ask(|answer| StopReply { caller, answer }).await
     }
 
-    /// Tells the other devices that somebody types. May be dropped.
-    pub fn typing(&self, who: Principal, on: bool) {
-        self.signal(who, SignalKind::Typing(on));
+    /// Tells the other devices that somebody types. May be dropped under load.
+    ///
+    /// # Errors
+    /// `not_found`: the caller may not know of the session, or the device has not joined it.
+    pub async fn typing(
+        &self,
+        caller: Caller,
+        device: ConnectionId,
+        on: bool,
+    ) -> Result<(), Rejection> {
+        self.signal(caller, device, SignalKind::Typing(on)).await
     }
 
-    /// Tells the other devices how far somebody has read. May be dropped.
-    pub fn read(&self, who: Principal, seq: Seq) {
-        self.signal(who, SignalKind::Read(seq));
+    /// Tells the other devices how far somebody has read. May be dropped under load.
+    ///
+    /// # Errors
+    /// As [`SessionHandle::typing`].
+    pub async fn read(
+        &self,
+        caller: Caller,
+        device: ConnectionId,
+        seq: Seq,
+    ) -> Result<(), Rejection> {
+        self.signal(caller, device, SignalKind::Read(seq)).await
     }
 
     /// Has it look for what its predecessor left behind. Losing this is noticed when it is next loaded.
@@ -133,9 +151,25 @@ impl SessionHandle {
         self.address.try_send(EndReplies).is_ok()
     }
 
-    fn signal(&self, who: Principal, what: SignalKind) {
-        if self.address.try_send(Signal { who, what }).is_err() {
-            metrics::counter!("hubbub_signals_dropped_total").increment(1);
+    async fn signal(
+        &self,
+        caller: Caller,
+        device: ConnectionId,
+        what: SignalKind,
+    ) -> Result<(), Rejection> {
+        let told = self.ask(|answer| Signal {
+            caller,
+            device,
+            what,
+            answer,
+        });
+        match told.await {
+            // Too late by the time it could be told.
+            Err(r) if matches!(r.code, ErrorCode::Overloaded | ErrorCode::Unavailable) => {
+                metrics::counter!("hubbub_signals_dropped_total").increment(1);
+                Ok(())
+            }
+            told => told,
         }
     }
 

@@ -9,7 +9,7 @@ use hubbub_protocol::{
 use super::messages::{JoinRequest, JoinSession, LeaveSession};
 use super::{Live, Session, encode};
 use crate::capacity;
-use crate::device::{Device, Undelivered};
+use crate::device::{Device, TextPosition, Undelivered};
 use crate::ports::{PageSize, StoreError, Transcript};
 use crate::rejection::Rejection;
 
@@ -105,17 +105,19 @@ impl Session {
         let session = self.id;
         let live = self.live()?;
         let covered = page.messages.last().map_or(head, |last| head.max(last.seq));
-        let replying = live.state.answer().map(|answer| RunningReply {
-            reply: answer.question.reply,
-            to: answer.question.to,
-            state: answer.phase.clone(),
-            text: answer.text.clone(),
-        });
-        let length = live
-            .state
-            .answer()
-            .map(|answer| answer.length)
-            .unwrap_or_default();
+        let (replying, length) = match live.state.answer() {
+            Some(answer) => {
+                let (text, length) = beginning(&answer.text);
+                let replying = RunningReply {
+                    reply: answer.question.reply,
+                    to: answer.question.to,
+                    state: answer.phase.clone(),
+                    text: text.to_owned(),
+                };
+                (Some(replying), length)
+            }
+            None => (None, TextPosition::default()),
+        };
         let frame = encode(&ServerFrame::Joined(Box::new(Joined {
             reference: join.reference.clone(),
             session,
@@ -155,6 +157,17 @@ impl Session {
             self.stop_when_idle(ctx);
         }
     }
+}
+
+/// As much of a running reply as `joined` carries, and how far that is.
+fn beginning(text: &str) -> (&str, TextPosition) {
+    let end = text.floor_char_boundary(capacity::REPLYING_BYTES);
+    let text = text.get(..end).unwrap_or_default();
+    let length = TextPosition {
+        bytes: text.len(),
+        utf16: text.encode_utf16().count() as u64,
+    };
+    (text, length)
 }
 
 impl Live {

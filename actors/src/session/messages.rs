@@ -2,9 +2,8 @@
 
 use actix::prelude::*;
 use hubbub_protocol::{
-    ClientMessageId, ConnectionId, EndedReply, Epoch, Principal, ReplyId, Role, Seq, Timestamp,
+    ClientMessageId, ConnectionId, EndedReply, Epoch, Metadata, ReplyId, Role, Seq, Timestamp,
 };
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -66,7 +65,7 @@ pub struct Post {
     /// What it says.
     pub text: String,
     /// Kept with it.
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
 }
 
 /// A stored message.
@@ -94,8 +93,10 @@ pub(crate) struct StopReply {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Signal {
-    pub(crate) who: Principal,
+    pub(crate) caller: Caller,
+    pub(crate) device: ConnectionId,
     pub(crate) what: SignalKind,
+    pub(crate) answer: Answer<()>,
 }
 
 pub(crate) enum SignalKind {

@@ -193,6 +193,8 @@ impl Answer {
     }
 
     fn write(&mut self, text: &str, now: Instant) {
+        // As it will be stored, which cannot hold a NUL: what is shown and what is kept are the same.
+        let text = text.replace('\0', "\u{FFFD}");
         let room = capacity::REPLY_BYTES - self.text.len();
         let text = text
             .get(..text.floor_char_boundary(room))

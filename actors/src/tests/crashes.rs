@@ -235,15 +235,15 @@ impl Outlet for Trap {
 async fn trapped(node: &Node, session: SessionId) -> SessionHandle {
     let mode = Arc::new(AtomicU8::new(TAKES));
     let handle = node.handle(session);
-    for _ in 0..2 {
+    let join = join_request(None);
+    let device = join.device;
+    for join in [join_request(None), join] {
         let trap = Box::new(Trap(mode.clone()));
-        handle
-            .join(node.caller(), join_request(None), trap)
-            .await
-            .unwrap();
+        handle.join(node.caller(), join, trap).await.unwrap();
     }
     mode.store(FULL, Ordering::Relaxed);
-    handle.typing(caller(node.tenant, "bob").principal, true);
+    let typing = handle.typing(caller(node.tenant, "bob"), device, true);
+    typing.await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     mode.store(PANICS, Ordering::Relaxed);
     handle

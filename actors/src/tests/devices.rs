@@ -187,10 +187,10 @@ fn typing_reading_and_presence_reach_the_other_devices_and_are_not_stored() {
             .unwrap();
         let is_bob = |frame: &ServerFrame, online: bool| matches!(frame, ServerFrame::Presence(p) if p.who.id == "bob" && p.online == online);
         ann.until(|frame| is_bob(frame, true)).await;
-        handle.typing(bob.principal.clone(), true);
+        handle.typing(bob.clone(), device, true).await.unwrap();
         ann.until(|f| matches!(f, ServerFrame::Typing(t) if t.on && t.who.id == "bob"))
             .await;
-        handle.read(bob.principal, Seq(0));
+        handle.read(bob, device, Seq(0)).await.unwrap();
         ann.until(|f| matches!(f, ServerFrame::Read(r) if r.seq == Seq(0)))
             .await;
         handle.leave(device);
@@ -205,11 +205,14 @@ fn under_load_typing_is_dropped_and_messages_are_not() {
         let node = Node::start();
         let session = node.open().await;
         let mut ann = node.join_unread(session).await;
-        let bob = caller(node.tenant, "bob").principal;
-        let _bob = node.join(session).await;
+        let bob = caller(node.tenant, "bob");
+        let bobs = node.join(session).await;
         let handle = node.handle(session);
         for n in 0..300 {
-            handle.typing(bob.clone(), n % 2 == 0);
+            handle
+                .typing(bob.clone(), bobs.id, n % 2 == 0)
+                .await
+                .unwrap();
             if n % 2 == 0 {
                 node.note(session, "durable").await;
             }

@@ -7,6 +7,7 @@ use hubbub_protocol::{Epoch, Seq, ServerFrame, SessionId};
 
 use super::node::{Device, Node, join_request, run};
 use crate::JoinRequest;
+use crate::ports::UpstreamError;
 use crate::testing::Step;
 
 async fn session_of(node: &Node, messages: u64) -> SessionId {
@@ -206,5 +207,76 @@ fn a_failed_page_refuses_the_join_and_the_next_one_works() {
         let mut device = node.join(session).await;
         device.until(|f| matches!(f, ServerFrame::Joined(_))).await;
         assert_eq!(device.view().seqs(), vec![1, 2]);
+    });
+}
+
+// S2
+#[test]
+fn a_long_answer_is_joined_with_its_beginning_and_goes_on_in_deltas() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let piece = "long ü🙂 ".repeat(20_000);
+        node.upstream.then(vec![Step::text(&piece), Step::Hang]);
+        let mut first = node.join(session).await;
+        node.post(session, "tell me everything").await.unwrap();
+        first.settle().await;
+        // Takes one delivery at a time.
+        let mut device = node.join_unread(session).await;
+        device.until(|f| matches!(f, ServerFrame::Joined(_))).await;
+        let begun = device.joined().replying.clone().unwrap();
+        assert!((1..=crate::capacity::REPLYING_BYTES).contains(&begun.text.len()));
+        let frame = ServerFrame::Joined(Box::new(device.joined().clone()));
+        assert!(frame.encode().len() < 48 * 1024);
+        device.settle().await;
+        let mut text = begun.text;
+        for frame in &device.frames {
+            if let ServerFrame::Delta(delta) = frame {
+                assert_eq!(delta.offset, text.encode_utf16().count() as u64);
+                text.push_str(&delta.text);
+            }
+        }
+        assert_eq!(text, piece);
+    });
+}
+
+// S2
+#[test]
+fn ends_count_towards_the_page_of_a_joined_and_each_is_told() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let long = "x".repeat(1_000_000);
+        for n in 0..12 {
+            let steps = vec![Step::text(&long), Step::Fail(UpstreamError::Cut)];
+            node.upstream.then(steps);
+            node.chat(session, &format!("question {n}")).await;
+        }
+        let (mut after, mut ends) = (Seq::ZERO, Vec::new());
+        loop {
+            let mut device = node.join_after(session, Some(after)).await;
+            device.until(|f| matches!(f, ServerFrame::Joined(_))).await;
+            let joined = device.joined();
+            let bytes = ServerFrame::Joined(Box::new(joined.clone())).encode().len();
+            assert!(bytes < 144 * 1024, "{bytes}");
+            for ended in &joined.ended {
+                assert!(ended.text.len() <= 16 * 1024);
+                assert_eq!(ended.text_bytes, Some(1_000_000));
+            }
+            let last = joined.messages.last().map_or(after, |message| message.seq);
+            ends.extend(
+                joined
+                    .ended
+                    .iter()
+                    .filter(|end| end.to > after)
+                    .map(|end| end.to.0),
+            );
+            assert_eq!(joined.more, last < joined.head);
+            if !joined.more {
+                break;
+            }
+            after = last;
+        }
+        assert_eq!(ends, (1..=12).collect::<Vec<_>>());
     });
 }

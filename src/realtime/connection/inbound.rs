@@ -91,12 +91,8 @@ impl Connection {
             ClientFrame::Send(send) => self.send(send, ctx),
             ClientFrame::Stop(stop) => self.stop_reply(stop, ctx),
             ClientFrame::Leave(leave) => self.leave(leave, ctx),
-            ClientFrame::Typing(typing) => self.signal(typing.session, |session, caller| {
-                session.typing(caller.principal, typing.on);
-            }),
-            ClientFrame::Read(read) => self.signal(read.session, |session, caller| {
-                session.read(caller.principal, read.seq);
-            }),
+            ClientFrame::Typing(typing) => self.typing(typing, ctx),
+            ClientFrame::Read(read) => self.read(read, ctx),
         }
     }
 

@@ -28,7 +28,7 @@ impl Connection {
     pub(super) fn join(&mut self, join: client::Join, ctx: &mut ws::WebsocketContext<Self>) {
         let named = join.session;
         let is_joined = named.is_some_and(|session| self.joined.contains_key(&session));
-        if self.joined.len() >= self.config.max_sessions && !is_joined {
+        if self.joined.len() + self.opening >= self.config.max_sessions && !is_joined {
             let full = Rejection::new(ErrorCode::Forbidden, "too many sessions on this connection");
             return self.refuse(join.reference, named, &full, ctx);
         }
@@ -53,14 +53,19 @@ impl Connection {
     fn open(&mut self, bot: BotId, request: JoinRequest, ctx: &mut ws::WebsocketContext<Self>) {
         let (hub, caller) = (self.hub.clone(), self.caller.clone());
         let opening = async move { hub.open_session(&caller, bot).await };
-        self.ask(opening, ctx, move |opened, connection, ctx| match opened {
-            Ok(session) => connection.enter(session, request, true, ctx),
-            Err(rejection) => connection.refuse(request.reference, None, &rejection, ctx),
+        self.opening += 1;
+        self.ask(opening, ctx, move |opened, connection, ctx| {
+            connection.opening -= 1;
+            match opened {
+                Ok(session) => connection.enter(session, request, true, ctx),
+                Err(rejection) => connection.refuse(request.reference, None, &rejection, ctx),
+            }
         });
     }
 
     /// Joins a session that exists. It counts as joined from here on: its `joined` comes by the mailbox,
-    /// maybe before the answer, and whoever has read that may send at once.
+    /// maybe before the answer, and whoever has read that may send at once. That gives no right to anything:
+    /// the session itself asks who may, of each thing it is told, in the order it is told them.
     fn enter(
         &mut self,
         session: SessionId,
@@ -92,7 +97,11 @@ impl Connection {
                 Ok(()) if !connection.joined.contains_key(&session) => handle.leave(connection.id),
                 Ok(()) => {}
                 Err(rejection) => {
-                    connection.joined.remove(&session);
+                    // Unless it was joined once more meanwhile.
+                    let is_this = |member: &Membership| Rc::ptr_eq(&member.handle, &handle);
+                    if connection.joined.get(&session).is_some_and(is_this) {
+                        connection.joined.remove(&session);
+                    }
                     connection.refuse(reference, named, &rejection, ctx);
                 }
             },
@@ -133,7 +142,7 @@ impl Connection {
             member.handle.leave(self.id);
             say(&ServerFrame::Left(Left { reference, session }), ctx);
         } else {
-            self.refuse(reference, Some(session), &not_joined(), ctx);
+            self.refuse(reference, Some(session), &Rejection::not_joined(), ctx);
         }
     }
 
@@ -148,7 +157,7 @@ impl Connection {
             .get(&session)
             .map(|member| member.handle.clone());
         if handle.is_none() {
-            self.refuse(reference, Some(session), &not_joined(), ctx);
+            self.refuse(reference, Some(session), &Rejection::not_joined(), ctx);
         }
         handle
     }
@@ -192,11 +201,4 @@ impl Connection {
             Err(_) => connection.rejoin(session, ctx),
         });
     }
-}
-
-fn not_joined() -> Rejection {
-    Rejection::new(
-        ErrorCode::NotFound,
-        "this connection has not joined that session",
-    )
 }

@@ -42,10 +42,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002", "tenants"),
     migration!(3, "0003", "sessions"),
     migration!(4, "0004", "nodes"),
+    migration!(6, "0006", "as_sent"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 4;
+pub const EXPECTED_VERSION: i64 = 6;
 
 #[cfg(test)]
 mod tests {

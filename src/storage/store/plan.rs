@@ -5,8 +5,9 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_actors::ports::{Append, AppendRefusal, FinishedReply, NewMessage, ReplyEnd};
-use hubbub_protocol::{ClientMessageId, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage};
-use serde_json::{Map, Value};
+use hubbub_protocol::{
+    ClientMessageId, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
+};
 use uuid::Uuid;
 
 use super::text::{self, Digest};
@@ -74,7 +75,7 @@ pub(super) struct MessageRow {
     pub author: String,
     pub text: String,
     pub digest: Digest,
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
     pub reply: Option<ReplyId>,
     pub model: Option<String>,
     pub usage: Option<Usage>,
@@ -149,7 +150,7 @@ impl Planner {
         }
         let text = text::storable(new.text);
         let digest = text::digest(&text);
-        if let Some(known) = self.snapshot.messages.get(&(key, new.id.0)) {
+        if let Some(known) = self.snapshot.messages.get(&(key, new.id.uuid())) {
             return self.repeated(known, text, digest, None);
         }
         // An id that is some reply's would stand in the way of that reply's own message.
@@ -157,12 +158,12 @@ impl Planner {
             self.snapshot.replies.contains_key(&(new.tenant, id))
                 || self.taken.contains(&(new.tenant, id))
         };
-        if is_reply(new.id.0) {
+        if is_reply(new.id.uuid()) {
             return Err(AppendRefusal::Conflict);
         }
         if let Some((reply, ..)) = new.reply {
             let taken = is_reply(reply.0)
-                || reply.0 == new.id.0
+                || reply.0 == new.id.uuid()
                 || self.snapshot.messages.contains_key(&(key, reply.0));
             if taken {
                 return Err(AppendRefusal::Conflict);
@@ -177,7 +178,7 @@ impl Planner {
             author: text::storable(new.author),
             text,
             digest,
-            metadata: new.metadata.map(text::storable_map),
+            metadata: new.metadata,
             reply: None,
             model: None,
             usage: None,
@@ -294,7 +295,7 @@ impl Planner {
         let seq = *head;
         self.snapshot
             .messages
-            .insert((row.key, row.id.0), Known::Planned(index));
+            .insert((row.key, row.id.uuid()), Known::Planned(index));
         self.plan.messages.push(MessageRow { seq, ..row });
         Ok(Outcome::Planned {
             index,

@@ -3,10 +3,9 @@
 
 use futures_util::future;
 use hubbub_actors::ports::ReplyEnd;
-use hubbub_protocol::Timestamp;
-use serde_json::Value;
+use hubbub_protocol::{Metadata, Timestamp};
 use tokio_postgres::Statement;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
 use super::plan::{EndRow, MessageRow, Plan};
@@ -18,10 +17,11 @@ use crate::storage::scope::Transaction;
 // The clock once for all rows and after the locks, so times never run against the numbers.
 const INSERT_MESSAGES: &str = "INSERT INTO messages (tenant_id, session_id, seq, client_id, role, \
     author, body, body_sha256, metadata, reply_id, model, input_tokens, output_tokens, latency_ms, \
-    created_at) \
+    client_id_spelling, created_at) \
     SELECT t.*, clock.now FROM (SELECT clock_timestamp() AS now) AS clock CROSS JOIN \
     unnest($1::uuid[], $2::uuid[], $3::int8[], $4::uuid[], $5::int2[], $6::text[], $7::text[], \
-    $8::bytea[], $9::jsonb[], $10::uuid[], $11::text[], $12::int8[], $13::int8[], $14::int8[]) AS t \
+    $8::bytea[], $9::json[], $10::uuid[], $11::text[], $12::int8[], $13::int8[], $14::int8[], \
+    $15::int8[]) AS t \
     RETURNING created_at";
 const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to_seq, state, \
     node_id, fence) SELECT tenant_id, id, session_id, to_seq, 'pending', node_id, fence \
@@ -85,14 +85,15 @@ async fn insert_messages(
     let tenants: Vec<Uuid> = rows.iter().map(|row| row.key.0.0).collect();
     let sessions: Vec<Uuid> = rows.iter().map(|row| row.key.1.0).collect();
     let seqs: Vec<i64> = rows.iter().map(|row| bigint(row.seq)).collect();
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id.uuid()).collect();
     let roles: Vec<i16> = rows.iter().map(|row| role_number(row.role)).collect();
     let authors: Vec<&str> = rows.iter().map(|row| row.author.as_str()).collect();
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
-    let metadata: Vec<Option<Value>> = rows
+    let spellings: Vec<i64> = rows.iter().map(|row| row.id.spelling()).collect();
+    let metadata: Vec<Option<Json<&Metadata>>> = rows
         .iter()
-        .map(|row| row.metadata.clone().map(Value::Object))
+        .map(|row| row.metadata.as_ref().map(Json))
         .collect();
     let replies: Vec<Option<Uuid>> = rows.iter().map(|row| row.reply.map(|id| id.0)).collect();
     let models: Vec<Option<&str>> = rows.iter().map(|row| row.model.as_deref()).collect();
@@ -105,9 +106,9 @@ async fn insert_messages(
         .map(|row| row.usage.map(|usage| bigint(usage.output_tokens)))
         .collect();
     let latencies: Vec<Option<i64>> = rows.iter().map(|row| row.latency_ms.map(bigint)).collect();
-    let params: [&(dyn ToSql + Sync); 14] = [
+    let params: [&(dyn ToSql + Sync); 15] = [
         &tenants, &sessions, &seqs, &ids, &roles, &authors, &texts, &digests, &metadata, &replies,
-        &models, &inputs, &outputs, &latencies,
+        &models, &inputs, &outputs, &latencies, &spellings,
     ];
     let inserted = transaction.run(statement, &params).await?;
     check("messages insert", inserted.len(), rows.len())?;

@@ -16,6 +16,9 @@ use crate::ports::{
     TenantLimits, Transcript,
 };
 
+/// Of an ended reply's text, what a page carries.
+const ENDED_TEXT: usize = crate::capacity::ENDED_TEXT_BYTES as usize;
+
 /// How long a node's lease lasts after it was renewed.
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -104,17 +107,33 @@ impl Rows {
     ) -> Transcript {
         let mut messages = self.messages_of(tenant, session);
         messages.retain(|message| message.seq > after);
-        let fitting = fitting(messages.iter(), size);
+        let fitting = self.fitting(messages.iter(), size);
         let more = messages.len() > fitting;
         messages.truncate(fitting);
+        let mut ended = self.missed(session, after, size);
+        let page = self.page(session, messages, more);
+        ended.extend(page.ended);
+        Transcript { ended, ..page }
+    }
+
+    /// The replies that ended before a page, with texts as far as they fit: the newest come first.
+    fn missed(&self, session: SessionId, after: Seq, size: PageSize) -> Vec<EndedReply> {
         let from = Seq(after.0.saturating_sub(ENDED_LOOK_BACK));
-        let to = messages.last().map_or(after, |last| last.seq);
-        let ended = self.ended(session, from, to);
-        Transcript {
-            messages,
-            ended,
-            more,
+        let mut missed = self.ended(session, from, after);
+        let mut bytes = 0;
+        for ended in missed.iter_mut().rev() {
+            let whole = ended.text.len();
+            cut(
+                ended,
+                if bytes < size.bytes as usize {
+                    ENDED_TEXT
+                } else {
+                    0
+                },
+            );
+            bytes += whole.min(ENDED_TEXT);
         }
+        missed
     }
 
     pub(super) fn list_before(
@@ -126,7 +145,7 @@ impl Rows {
     ) -> Transcript {
         let mut messages = self.messages_of(tenant, session);
         messages.retain(|message| before.is_none_or(|before| message.seq < before));
-        let surplus = messages.len() - fitting(messages.iter().rev(), size);
+        let surplus = messages.len() - self.fitting(messages.iter().rev(), size);
         messages.drain(..surplus);
         self.page(session, messages, surplus > 0)
     }
@@ -178,6 +197,26 @@ impl Rows {
         claimed
     }
 
+    /// How many of these messages, in their order, one page holds.
+    fn fitting<'a>(
+        &self,
+        messages: impl Iterator<Item = &'a StoredMessage>,
+        size: PageSize,
+    ) -> usize {
+        let mut bytes = 0;
+        messages
+            .take(size.messages as usize)
+            .take_while(|message| {
+                let fits = bytes < size.bytes as usize;
+                let ended = self.ended(message.session, message.seq, message.seq);
+                let ended = ended.iter().map(|ended| ended.text.len().min(ENDED_TEXT));
+                let metadata = message.metadata.as_ref().map_or(0, |m| m.as_str().len());
+                bytes += message.text.len() + metadata + ended.sum::<usize>();
+                fits
+            })
+            .count()
+    }
+
     fn session(&self, tenant: TenantId, session: SessionId) -> Option<&SessionRow> {
         let row = self.sessions.get(&session);
         row.filter(|row| row.new.tenant == tenant)
@@ -189,10 +228,13 @@ impl Rows {
     }
 
     fn page(&self, session: SessionId, messages: Vec<StoredMessage>, more: bool) -> Transcript {
-        let ended = match (messages.first(), messages.last()) {
+        let mut ended = match (messages.first(), messages.last()) {
             (Some(first), Some(last)) => self.ended(session, first.seq, last.seq),
             _ => Vec::new(),
         };
+        for ended in &mut ended {
+            cut(ended, ENDED_TEXT);
+        }
         Transcript {
             messages,
             ended,
@@ -307,6 +349,7 @@ impl ReplyRow {
             to: self.pending.to,
             state,
             text: end.text.clone(),
+            text_bytes: None,
         })
     }
 }
@@ -329,15 +372,9 @@ fn answer(end: &FinishedReply, seq: Seq) -> StoredMessage {
     }
 }
 
-/// How many of these messages, in their order, one page holds.
-fn fitting<'a>(messages: impl Iterator<Item = &'a StoredMessage>, size: PageSize) -> usize {
-    let mut bytes = 0;
-    messages
-        .take(size.messages as usize)
-        .take_while(|message| {
-            let fits = bytes < size.bytes as usize;
-            bytes += message.text.len();
-            fits
-        })
-        .count()
+/// Leaves the beginning of a text.
+fn cut(ended: &mut EndedReply, bytes: usize) {
+    let whole = ended.text.len();
+    ended.text.truncate(ended.text.floor_char_boundary(bytes));
+    ended.text_bytes = (ended.text.len() < whole).then_some(whole as u64);
 }
