@@ -13,6 +13,7 @@ pub mod messages;
 pub mod migrations;
 mod pool;
 pub mod private;
+pub mod prompts;
 pub mod replies;
 mod scope;
 pub mod sessions;

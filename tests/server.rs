@@ -25,11 +25,15 @@ mod pg_proxy;
 mod postgres;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/scripted.rs"]
+mod scripted;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
+#[path = "server/answers.rs"]
+mod answers;
 #[path = "server/as_sent.rs"]
 mod as_sent;
 #[path = "server/auth.rs"]

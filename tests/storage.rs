@@ -27,6 +27,8 @@ mod isolation;
 mod migrate;
 #[path = "storage/outage.rs"]
 mod outage;
+#[path = "storage/prompts.rs"]
+mod prompts;
 #[path = "storage/tables.rs"]
 mod tables;
 #[path = "storage/throughput.rs"]

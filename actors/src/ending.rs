@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{ErrorCode, NodeId, ReplyState, TenantId, Timestamp};
 
-use crate::ports::{FinishedReply, PendingReply, ReplyEnd};
+use crate::ports::{FinishedReply, PendingReply, ReplyEnd, ReplyFailure};
 use crate::rejection::Rejection;
 
 /// Pause before an end that could not be committed is tried again. It is tried until it is committed
@@ -49,16 +48,20 @@ pub(crate) fn without_text(finished: FinishedReply) -> FinishedReply {
 
 /// A failed end, as a client may read it.
 pub(crate) fn failed(rejection: &Rejection) -> ReplyEnd {
-    ReplyEnd::Failed(rejection.code, rejection.message.to_owned())
+    ReplyEnd::Failed(ReplyFailure {
+        code: rejection.code,
+        message: rejection.message.to_owned(),
+        reason: None,
+    })
 }
 
 /// An end as devices are told of it; `None` for one that is a message.
 pub(crate) fn end_state(end: &ReplyEnd) -> Option<ReplyState> {
     match end {
-        ReplyEnd::Completed => None,
+        ReplyEnd::Completed { .. } => None,
         ReplyEnd::Cancelled => Some(ReplyState::Cancelled),
-        ReplyEnd::Failed(code, message) => Some(ReplyState::Failed {
-            error: ErrorBody::new(*code, message),
+        ReplyEnd::Failed(failure) => Some(ReplyState::Failed {
+            error: failure.body(),
         }),
     }
 }

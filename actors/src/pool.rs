@@ -4,22 +4,27 @@
 //! of replies that wait for one. If it dies, replies that hold a slot go on; those that waited fail
 //! with `unavailable`; the next pool starts with all slots free.
 
+mod handle;
+mod health;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
+use hubbub_protocol::SessionId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::capacity;
-use crate::ports::{Upstream, UpstreamError};
+pub(crate) use handle::{Outcome, Permit, PoolHandle, Wish};
+
+use crate::ports::Upstream;
 use crate::rejection::Rejection;
-use crate::supervision::{Fatal, Permanent};
+use handle::{Acquire, Learn, OwnHandle, Release};
+use health::{Change, Returned};
 use state::{Admission, PoolState, Ticket, Waiting};
 
 /// How often places in the queue are told to those who wait.
@@ -36,6 +41,9 @@ pub struct PoolConfig {
     pub queue_len: usize,
     /// Longest wait for a slot.
     pub queue_wait: Duration,
+    /// Longest wait of a reply for an upstream's first sign of life, over all its attempts, from the
+    /// first slot it is given.
+    pub first_sign_wait: Duration,
 }
 
 /// Where a waiting reply stands.
@@ -43,139 +51,39 @@ pub struct PoolConfig {
 pub struct Place {
     /// 1 is next.
     pub position: u32,
-    /// Expected wait.
+    /// Expected wait; while every upstream of the route pauses, until one is tried again.
     pub eta: Duration,
-}
-
-/// How an attempt went, as far as the upstream's health goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It answered.
-    Answered,
-    /// It did not, and it was its fault.
-    Faulty(Option<Duration>),
-    /// Says nothing about it: cancelled, or our request was refused.
-    Neutral,
-}
-
-impl From<UpstreamError> for Outcome {
-    fn from(error: UpstreamError) -> Self {
-        match error {
-            UpstreamError::Refused => Self::Neutral,
-            UpstreamError::Busy(pause) => Self::Faulty(pause),
-            _ => Self::Faulty(None),
-        }
-    }
-}
-
-/// A held slot of an upstream. Dropping it frees the slot.
-pub(crate) struct Permit {
-    upstream: Arc<dyn Upstream>,
-    index: usize,
-    generation: u64,
-    outcome: Outcome,
-    held_since: Instant,
-    pool: PoolHandle,
-}
-
-impl Permit {
-    pub(crate) fn upstream(&self) -> &Arc<dyn Upstream> {
-        &self.upstream
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
-    pub(crate) fn release(mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.pool.actor.send_lifecycle(Release {
-            index: self.index,
-            generation: self.generation,
-            outcome: self.outcome,
-            held: self.held_since.elapsed(),
-        });
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Acquire {
-    route: Arc<[String]>,
-    /// The upstream that failed just now: anyone else first.
-    avoid: Option<usize>,
-    place: watch::Sender<Option<Place>>,
-    grant: oneshot::Sender<Result<Permit, Rejection>>,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Release {
-    index: usize,
-    generation: u64,
-    outcome: Outcome,
-    held: Duration,
-}
-
-/// The way to the pool.
-#[derive(Clone)]
-pub(crate) struct PoolHandle {
-    actor: Arc<Permanent<LlmPool>>,
-    deadline: Duration,
-}
-
-impl PoolHandle {
-    pub(crate) fn start(config: PoolConfig, fatal: Fatal) -> Self {
-        let deadline = config.queue_wait;
-        let generations = std::cell::Cell::new(0);
-        // The pool hands out permits that lead back to it, so it needs its own handle once it exists.
-        let own = Arc::new(std::sync::OnceLock::<std::sync::Weak<Permanent<LlmPool>>>::new());
-        let slot = own.clone();
-        let actor = Permanent::start("llm_pool", capacity::POOL_MAILBOX, fatal, move || {
-            generations.set(generations.get() + 1);
-            LlmPool::new(config.clone(), generations.get(), slot.clone())
-        });
-        // Set once, right here, before anybody can send the pool anything.
-        let _already_set = own.set(Arc::downgrade(&actor));
-        Self { actor, deadline }
-    }
-
-    /// Waits for a slot of an upstream of the route; `place` tells where one stands meanwhile.
-    pub(crate) async fn acquire(
-        &self,
-        route: Arc<[String]>,
-        avoid: Option<usize>,
-        place: watch::Sender<Option<Place>>,
-    ) -> Result<Permit, Rejection> {
-        let (grant, granted) = oneshot::channel();
-        if self
-            .actor
-            .try_send(Acquire {
-                route,
-                avoid,
-                place,
-                grant,
-            })
-            .is_err()
-        {
-            return Err(Rejection::overloaded());
-        }
-        match tokio::time::timeout(self.deadline, granted).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_pool_died)) => Err(Rejection::unavailable()),
-            Err(_elapsed) => Err(Rejection::overloaded()),
-        }
-    }
+    /// Every upstream of the route pauses after failures.
+    pub paused: bool,
 }
 
 struct Asking {
+    session: SessionId,
+    model: Option<String>,
+    route: Arc<[usize]>,
     place: watch::Sender<Option<Place>>,
+    /// When what was told last will have passed.
+    promised: Instant,
     grant: oneshot::Sender<Result<Permit, Rejection>>,
+}
+
+impl Asking {
+    /// Tells a place that says something new: also when the time told last has passed without a slot.
+    fn tell(&mut self, now: Instant, place: Place) {
+        let promised = self.promised;
+        let is_new = self.place.send_if_modified(|told| {
+            let is_known = told.is_some_and(|told| {
+                told.position == place.position && told.paused == place.paused && now <= promised
+            });
+            if !is_known {
+                *told = Some(place);
+            }
+            !is_known
+        });
+        if is_new {
+            self.promised = now + place.eta;
+        }
+    }
 }
 
 /// The actor.
@@ -184,29 +92,27 @@ pub(crate) struct LlmPool {
     state: PoolState,
     asking: HashMap<Ticket, Asking>,
     generation: u64,
-    own: Arc<std::sync::OnceLock<std::sync::Weak<Permanent<LlmPool>>>>,
+    own: OwnHandle,
     telling_places: bool,
 }
 
 impl LlmPool {
-    fn new(
-        config: PoolConfig,
-        generation: u64,
-        own: Arc<std::sync::OnceLock<std::sync::Weak<Permanent<LlmPool>>>>,
-    ) -> Self {
+    fn new(config: PoolConfig, generation: u64, own: OwnHandle) -> Self {
         let slots = config
             .upstreams
             .iter()
             .map(|upstream| upstream.slots())
             .collect();
-        Self {
+        let pool = Self {
             state: PoolState::new(slots, config.queue_len),
             config,
             asking: HashMap::new(),
             generation,
             own,
             telling_places: false,
-        }
+        };
+        pool.record();
+        pool
     }
 
     /// A bot's route as indices; names that are not configured (any more) are skipped.
@@ -232,23 +138,31 @@ impl LlmPool {
 
     fn grant(&mut self, ticket: Ticket, index: usize) {
         let Some(asking) = self.asking.remove(&ticket) else {
-            self.state
-                .release(Instant::now(), index, Outcome::Neutral, Duration::ZERO);
             return;
         };
-        let pool = self.own.get().and_then(std::sync::Weak::upgrade);
-        let (Some(upstream), Some(actor)) = (self.config.upstreams.get(index), pool) else {
+        let returned = Returned {
+            ticket,
+            session: asking.session,
+            model: asking.model,
+            outcome: Outcome::Neutral,
+        };
+        let actor = self.own.get().and_then(Weak::upgrade);
+        let (Some(upstream), Some(actor)) = (self.config.upstreams.get(index), actor) else {
+            let now = Instant::now();
+            self.state.release(now, index, &returned, Duration::ZERO);
             return;
         };
         let permit = Permit {
             upstream: upstream.clone(),
             index,
+            route: asking.route,
             generation: self.generation,
-            outcome: Outcome::Neutral,
+            returned,
             held_since: Instant::now(),
             pool: PoolHandle {
                 actor,
-                deadline: self.config.queue_wait,
+                queue_wait: self.config.queue_wait,
+                first_sign_wait: self.config.first_sign_wait,
             },
         };
         // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
@@ -281,21 +195,33 @@ impl LlmPool {
         self.telling_places = true;
         ctx.run_later(PLACE_INTERVAL, |pool, ctx| {
             pool.telling_places = false;
-            // A breaker may have closed by time alone: nobody releases anything then.
+            // A pause may have ended by time alone: nobody releases anything then.
             pool.grant_waiting();
-            for (ticket, place) in pool.state.places() {
-                if let Some(asking) = pool.asking.get(&ticket) {
-                    asking.place.send_if_modified(|told| {
-                        let changed = told.map(|p| p.position) != Some(place.position);
-                        if changed {
-                            *told = Some(place);
-                        }
-                        changed
-                    });
+            let now = Instant::now();
+            for (ticket, place) in pool.state.places(now) {
+                if let Some(asking) = pool.asking.get_mut(&ticket) {
+                    asking.tell(now, place);
                 }
             }
             pool.tell_places_later(ctx);
         });
+    }
+
+    fn tell_change(&self, index: usize, change: Option<Change>) {
+        let (Some(change), Some(upstream)) = (change, self.config.upstreams.get(index)) else {
+            return;
+        };
+        let upstream = upstream.name();
+        match change {
+            Change::Opened => {
+                tracing::warn!(upstream, "the upstream keeps failing and pauses");
+            }
+            Change::Closed => tracing::info!(upstream, "the upstream takes requests again"),
+            Change::SetAside => tracing::info!(
+                upstream,
+                "others are asked before this upstream, because its set-up is wrong"
+            ),
+        }
     }
 
     #[expect(
@@ -305,6 +231,15 @@ impl LlmPool {
     fn record(&self) {
         metrics::gauge!("hubbub_llm_queue_length").set(self.state.waiting() as f64);
         metrics::gauge!("hubbub_llm_slots_busy").set(f64::from(self.state.busy()));
+        let upstreams = self.config.upstreams.iter();
+        for (upstream, health) in upstreams.zip(self.state.health(Instant::now())) {
+            let (is_open, is_set_aside) = health;
+            let name = upstream.name().to_owned();
+            metrics::gauge!("hubbub_llm_breaker_open", "upstream" => name.clone())
+                .set(f64::from(u8::from(is_open)));
+            metrics::gauge!("hubbub_llm_set_aside", "upstream" => name)
+                .set(f64::from(u8::from(is_set_aside)));
+        }
     }
 }
 
@@ -316,32 +251,35 @@ impl Handler<Acquire> for LlmPool {
     type Result = ();
 
     fn handle(&mut self, ask: Acquire, ctx: &mut Self::Context) {
+        let Acquire { wish, place, grant } = ask;
+        let route = self.resolve(&wish.route);
+        let mut remaining = route.clone();
+        remaining.retain(|index| !wish.excluded.contains(index));
         let waiting = Waiting {
-            route: self.resolve(&ask.route),
-            avoid: ask.avoid,
+            session: wish.session,
+            model: wish.model.clone(),
+            route: remaining,
+            tried: wish.tried,
         };
-        let refused = match self.state.admit(Instant::now(), waiting) {
+        let now = Instant::now();
+        let mut asking = Asking {
+            session: wish.session,
+            model: wish.model,
+            route: route.into(),
+            place,
+            promised: now,
+            grant,
+        };
+        let refused = match self.state.admit(now, waiting) {
             Admission::Granted(ticket, index) => {
-                self.asking.insert(
-                    ticket,
-                    Asking {
-                        place: ask.place,
-                        grant: ask.grant,
-                    },
-                );
+                self.asking.insert(ticket, asking);
                 self.grant(ticket, index);
                 self.record();
                 return;
             }
             Admission::Queued(ticket, place) => {
-                ask.place.send_replace(Some(place));
-                self.asking.insert(
-                    ticket,
-                    Asking {
-                        place: ask.place,
-                        grant: ask.grant,
-                    },
-                );
+                asking.tell(now, place);
+                self.asking.insert(ticket, asking);
                 self.tell_places_later(ctx);
                 self.record();
                 return;
@@ -357,7 +295,7 @@ impl Handler<Acquire> for LlmPool {
             Admission::NoUpstream => Rejection::unavailable(),
         };
         metrics::counter!("hubbub_llm_refused_total").increment(1);
-        drop(ask.grant.send(Err(refused)));
+        drop(asking.grant.send(Err(refused)));
     }
 }
 
@@ -367,9 +305,27 @@ impl Handler<Release> for LlmPool {
     fn handle(&mut self, release: Release, _: &mut Self::Context) {
         // A permit of a pool that died holds no slot of this one.
         if release.generation == self.generation {
-            self.state
-                .release(Instant::now(), release.index, release.outcome, release.held);
+            let Release { index, held, .. } = release;
+            let now = Instant::now();
+            let change = self.state.release(now, index, &release.returned, held);
+            self.tell_change(index, change);
             self.grant_waiting();
+        }
+    }
+}
+
+impl Handler<Learn> for LlmPool {
+    type Result = ();
+
+    fn handle(&mut self, learn: Learn, _: &mut Self::Context) {
+        if learn.generation == self.generation {
+            let change = self
+                .state
+                .learn(Instant::now(), learn.index, &learn.returned);
+            self.tell_change(learn.index, change);
+            if change.is_some() {
+                self.grant_waiting();
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ pub mod upstream;
 
 pub use store::{
     Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, MessageStore,
-    NewMessage, NewSession, PageSize, PendingReply, ReplyEnd, SessionRecord, StoreError,
-    StoredMessage, TenantLimits, Transcript,
+    NewMessage, NewSession, PageSize, PendingReply, ReplyEnd, ReplyFailure, Said, SessionRecord,
+    StoreError, StoredMessage, TenantLimits, Transcript,
 };
 pub use upstream::{
     ALIVE_EVERY, ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,

@@ -5,28 +5,33 @@
 //! its session notices and the reply ends as failed; if its session dies, it stops at the next word and
 //! the upstream's request is closed.
 
-pub(crate) mod attempts;
+mod attempts;
+mod ends;
 pub(crate) mod messages;
-pub(crate) mod prompt;
+mod prompt;
+mod stream;
+mod turns;
+pub(crate) mod usage;
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use futures_util::StreamExt;
-use hubbub_protocol::{ErrorCode, ReplyId, Seq, SessionId, TenantId, Usage};
+use hubbub_protocol::{ReplyId, Seq, SessionId, TenantId, Usage};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::capacity;
 use crate::ending::failed;
-use crate::pool::{Outcome, Permit};
-use crate::ports::{BotConfig, ChatRequest, MessageStore, ReplyEnd, UpstreamError, UpstreamEvent};
+use crate::pool::{Permit, Wish};
+use crate::ports::{BotConfig, ChatRequest, MessageStore, ReplyEnd, UpstreamError};
 use crate::rejection::Rejection;
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 use attempts::Attempts;
 use messages::{ReplyProgress, ReplyStep};
+use stream::{Piece, Stream, Streamed};
 
 /// What to answer, and as whom. The turn ends on the configuration it started with.
 #[derive(Clone, Debug)]
@@ -96,12 +101,6 @@ impl Handler<CancelReply> for Reply {
 /// The session is gone, or does not want this reply any more.
 struct Unwanted;
 
-/// How a stream ended.
-enum Streamed {
-    Finished(Option<Usage>),
-    Failed(UpstreamError),
-}
-
 struct Work {
     reply: ReplyId,
     fence: u64,
@@ -112,72 +111,125 @@ struct Work {
 
 impl Work {
     async fn run(self) {
-        let ended = match self.answer().await {
-            Ok(usage) => {
-                self.tell(ReplyStep::Ended {
-                    end: ReplyEnd::Completed,
-                    usage,
-                })
-                .await
-            }
-            Err(Stopped::Rejected(rejection)) => {
-                tracing::info!(code = %rejection.code, "the reply failed");
-                self.tell(ReplyStep::Ended {
-                    end: failed(&rejection),
-                    usage: None,
-                })
-                .await
-            }
+        let answered = match self.answer().await {
+            Err(Stopped::Rejected(rejection)) => Ok((failed(&rejection), None)),
             Err(Stopped::Unwanted) => Err(Unwanted),
+            Ok(ended) => Ok(ended),
+        };
+        let ended = match answered {
+            Ok((end, usage)) => {
+                if let ReplyEnd::Failed(failure) = &end {
+                    tracing::info!(code = %failure.code, reason = ?failure.reason, "the reply failed");
+                }
+                self.tell(ReplyStep::Ended { end, usage }).await
+            }
+            Err(unwanted) => Err(unwanted),
         };
         if ended.is_err() {
             tracing::debug!("the session of a reply is gone");
         }
     }
 
-    async fn answer(&self) -> Result<Option<Usage>, Stopped> {
-        let route: Arc<[String]> = self.task.bot.route.clone().into();
-        let mut attempts = Attempts::default();
-        let mut avoid = None;
+    /// Attempts an answer until there is one, or no more is to be attempted.
+    async fn answer(&self) -> Result<(ReplyEnd, Option<Usage>), Stopped> {
+        let mut attempts = Attempts::new(self.ports.pool.first_sign_wait());
+        // The pause before an upstream is asked again.
+        let mut owed = None;
+        let mut fits = false;
         loop {
-            let permit = self.acquire(route.clone(), avoid).await?;
-            // Built per attempt: upstreams differ in how much they can read. No slot of the database
-            // is held while the answer streams.
-            let request = self.request(&permit).await?;
-            let model = request
-                .model
-                .clone()
-                .unwrap_or_else(|| permit.upstream().default_model().to_owned());
-            self.tell(ReplyStep::Started { model }).await?;
-            let mut shown = false;
-            let streamed = self.stream(&permit, request, &mut shown).await?;
-            let (index, error) = match streamed {
-                Streamed::Finished(usage) if shown => {
-                    permit.release(Outcome::Answered);
-                    return Ok(usage);
-                }
-                // An answer without a word is no answer.
-                Streamed::Finished(_) => (permit.index(), UpstreamError::Garbage),
-                Streamed::Failed(error) => (permit.index(), error),
-            };
-            let name = permit.upstream().name().to_owned();
-            permit.release(error.into());
-            metrics::counter!("hubbub_llm_attempts_failed_total").increment(1);
-            tracing::warn!(upstream = name, %error, attempt = attempts.made(), "an attempt failed");
-            // After the first word another answer would be spliced to this one: fail instead.
-            if shown || !error.is_transient() {
-                return Err(Stopped::Rejected(no_answer()));
+            let mut permit = self.acquire(&attempts).await?;
+            if attempts.tried().contains(&permit.index())
+                && let Some(pause) = owed.take()
+            {
+                // Another was to be asked, and takes nothing now.
+                drop(permit);
+                tokio::time::sleep(pause).await;
+                permit = self.acquire(&attempts).await?;
             }
-            let pause = attempts.pause_after(error, &mut rand::rng());
-            tokio::time::sleep(pause.ok_or(Stopped::Rejected(no_answer()))?).await;
-            avoid = Some(index);
+            attempts.begin(Instant::now());
+            let (index, route) = (permit.index(), permit.route().clone());
+            let error = match self.attempt(permit, &attempts).await? {
+                Attempted::Ended(end, usage) => return Ok((end, usage)),
+                Attempted::Failed(error) => {
+                    fits = true;
+                    error
+                }
+                Attempted::TooLarge => UpstreamError::Refused,
+            };
+            let now = Instant::now();
+            let next = attempts.after(index, &route, error, now, &mut rand::rng());
+            let next = match (next, error) {
+                (Some(next), _) => next,
+                (None, UpstreamError::Filtered) => return Ok((ends::filtered(), None)),
+                (None, _) if fits => return Err(Stopped::Rejected(ends::no_answer())),
+                (None, _) => return Err(Stopped::Rejected(ends::too_large())),
+            };
+            owed = next.elsewhere.then_some(next.pause);
+            if !next.elsewhere {
+                tokio::time::sleep(next.pause).await;
+            }
         }
     }
 
+    /// Asks one upstream. It has failed only if nothing was shown: after the first word another answer
+    /// would be spliced to this one.
+    async fn attempt(&self, permit: Permit, attempts: &Attempts) -> Result<Attempted, Stopped> {
+        // Built per attempt: upstreams differ in how much they can read. No slot of the database is held
+        // while the answer streams.
+        let Some(request) = self.request(&permit).await? else {
+            return Ok(Attempted::TooLarge);
+        };
+        let model = request
+            .model
+            .clone()
+            .unwrap_or_else(|| permit.upstream().default_model().to_owned());
+        let prompt_tokens = usage::prompt_tokens(&request.turns);
+        self.tell(ReplyStep::Started {
+            model,
+            prompt_tokens,
+        })
+        .await?;
+        let mut stream = Stream::new(permit.upstream().stream(request), attempts.deadline());
+        let streamed = loop {
+            match stream.next().await {
+                Piece::Alive => self.tell(ReplyStep::Thinking).await?,
+                Piece::Text { text, is_first } => {
+                    if is_first {
+                        permit.answers();
+                    }
+                    self.tell(ReplyStep::Text(text)).await?;
+                }
+                Piece::End(end) => break end,
+            }
+        };
+        let was_shown = stream.was_shown();
+        // First the request is closed, then its slot given back.
+        drop(stream);
+        permit.release(streamed.outcome(was_shown));
+        if matches!(streamed, Streamed::Failed(_) | Streamed::Overdue { .. }) {
+            metrics::counter!("hubbub_llm_attempts_failed_total").increment(1);
+        }
+        Ok(match streamed {
+            Streamed::Overdue { .. } => Attempted::Failed(UpstreamError::TimedOut),
+            Streamed::Failed(error) if !was_shown => Attempted::Failed(error),
+            Streamed::Failed(error) => Attempted::Ended(ends::broken(error), None),
+            Streamed::TooLong => Attempted::Ended(ends::too_long(), None),
+            Streamed::Finished(_, usage) if !was_shown => Attempted::Ended(ends::empty(), usage),
+            Streamed::Finished(finish, usage) => Attempted::Ended(ends::finished(finish), usage),
+        })
+    }
+
     /// Waits for a slot and tells the session its place meanwhile.
-    async fn acquire(&self, route: Arc<[String]>, avoid: Option<usize>) -> Result<Permit, Stopped> {
+    async fn acquire(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
+        let wish = Wish {
+            session: self.task.session,
+            model: self.task.bot.model.clone(),
+            route: self.task.bot.route.clone().into(),
+            excluded: attempts.excluded().to_vec(),
+            tried: attempts.tried().to_vec(),
+        };
         let (place, mut places) = watch::channel(None);
-        let granted = self.ports.pool.acquire(route, avoid, place);
+        let granted = self.ports.pool.acquire(wish, attempts.deadline(), place);
         tokio::pin!(granted);
         loop {
             tokio::select! {
@@ -193,7 +245,8 @@ impl Work {
         }
     }
 
-    async fn request(&self, permit: &Permit) -> Result<ChatRequest, Stopped> {
+    /// What to ask this upstream; `None` if the question does not fit in what it can read.
+    async fn request(&self, permit: &Permit) -> Result<Option<ChatRequest>, Stopped> {
         let ReplyTask {
             tenant,
             session,
@@ -202,63 +255,17 @@ impl Work {
         } = &self.task;
         let store: &dyn MessageStore = &*self.ports.store;
         let window = permit.upstream().context_tokens();
-        let messages = store
+        let said = store
             .list_prompt(*tenant, *session, *to, prompt::page_size(window))
             .await
             .map_err(|error| Stopped::Rejected(error.into()))?;
-        let turns =
-            prompt::build(bot, &messages, window).ok_or(Stopped::Rejected(Rejection::new(
-                ErrorCode::TooLarge,
-                "the message is too long for this assistant",
-            )))?;
-        Ok(ChatRequest {
+        let turns = prompt::build(bot, said, *to, window);
+        Ok(turns.map(|turns| ChatRequest {
             model: bot.model.clone(),
             turns,
             max_output_tokens: bot.max_output_tokens,
             request_id: self.reply.to_string(),
-        })
-    }
-
-    /// Streams one attempt. Everything that has arrived by now goes to the session as one piece: the
-    /// fewer messages a token costs, the more of them fit.
-    async fn stream(
-        &self,
-        permit: &Permit,
-        request: ChatRequest,
-        shown: &mut bool,
-    ) -> Result<Streamed, Stopped> {
-        let mut events = permit.upstream().stream(request).ready_chunks(64);
-        let mut written = 0;
-        while let Some(batch) = events.next().await {
-            let mut text = String::new();
-            let mut end = None;
-            for event in batch {
-                match event {
-                    Ok(UpstreamEvent::Alive) => {}
-                    Ok(UpstreamEvent::Text(piece)) => text.push_str(&piece),
-                    Ok(UpstreamEvent::Finished { usage, .. }) => {
-                        end = Some(Streamed::Finished(usage));
-                        break;
-                    }
-                    Err(error) => {
-                        end = Some(Streamed::Failed(error));
-                        break;
-                    }
-                }
-            }
-            if !text.is_empty() {
-                *shown = true;
-                written += text.len();
-                self.tell(ReplyStep::Text(text)).await?;
-            }
-            if let Some(end) = end {
-                return Ok(end);
-            }
-            if written > capacity::REPLY_BYTES {
-                return Ok(Streamed::Failed(UpstreamError::Garbage));
-            }
-        }
-        Ok(Streamed::Failed(UpstreamError::Garbage))
+        }))
     }
 
     /// Tells the session, one message at a time: a full mailbox slows the reading of the upstream.
@@ -272,6 +279,16 @@ impl Work {
     }
 }
 
+/// What one attempt came to.
+enum Attempted {
+    /// The reply's end.
+    Ended(ReplyEnd, Option<Usage>),
+    /// Nothing was shown: another may be made.
+    Failed(UpstreamError),
+    /// None was made: this upstream cannot read as much.
+    TooLarge,
+}
+
 enum Stopped {
     Rejected(Rejection),
     Unwanted,
@@ -281,12 +298,4 @@ impl From<Unwanted> for Stopped {
     fn from(_: Unwanted) -> Self {
         Self::Unwanted
     }
-}
-
-fn no_answer() -> Rejection {
-    Rejection::later(
-        ErrorCode::Unavailable,
-        "the assistant could not answer",
-        1_000,
-    )
 }

@@ -22,8 +22,8 @@ pub use id::{BotId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, Tenant
 pub use message_id::ClientMessageId;
 pub use metadata::Metadata;
 pub use server::{
-    EndedReply, Handler, MessageFrame, Principal, PrincipalKind, ReplyState, Role, RunningReply,
-    ServerFrame, Usage,
+    Cut, EndedReply, FailureReason, Handler, MessageFrame, Principal, PrincipalKind, ReplyState,
+    Role, RunningReply, ServerFrame, Usage,
 };
 pub use time::Timestamp;
 

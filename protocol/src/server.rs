@@ -215,6 +215,26 @@ pub struct MessageFrame {
     /// From the question's commit to the answer's end, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
+    /// The answer is not whole, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+}
+
+/// Why an answer that was stored is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// It reached the most tokens that the model may write.
+    Length,
+}
+
+impl Cut {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+        }
+    }
 }
 
 /// Roles of a message's writer.
@@ -238,6 +258,9 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
+    /// Counted by the server from the texts, because the model did not tell.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub estimated: bool,
 }
 
 /// `reply`: how far an answer is.
@@ -264,11 +287,17 @@ pub enum ReplyState {
         position: u32,
         /// Expected wait, in milliseconds.
         eta_ms: u64,
+        /// No model takes requests now; `eta_ms` tells when one is tried again.
+        #[serde(default, skip_serializing_if = "is_false")]
+        paused: bool,
     },
     /// The model writes.
     Started {
         /// Which model.
         model: String,
+        /// It is at work, and has nothing to show yet.
+        #[serde(default, skip_serializing_if = "is_false")]
+        thinking: bool,
     },
     /// No answer came of it.
     Failed {
@@ -291,6 +320,35 @@ pub struct ErrorBody {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What became of the answer; only a reply's error has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<FailureReason>,
+}
+
+/// Why a reply came to no whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// The answer broke off before its end.
+    Cut,
+    /// A content filter refused the question or stopped the answer.
+    Filtered,
+    /// The model ended without a word.
+    Empty,
+    /// The answer grew longer than the server keeps.
+    TooLong,
+}
+
+impl FailureReason {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Filtered => "filtered",
+            Self::Empty => "empty",
+            Self::TooLong => "too_long",
+        }
+    }
 }
 
 impl ErrorBody {
@@ -300,6 +358,7 @@ impl ErrorBody {
             code,
             message: message.into(),
             retry_after_ms: code.retry_after_ms(),
+            reason: None,
         }
     }
 
@@ -309,6 +368,11 @@ impl ErrorBody {
             retry_after_ms: retry_after_ms.or(self.retry_after_ms),
             ..self
         }
+    }
+
+    /// With what became of the answer.
+    pub fn reason(self, reason: Option<FailureReason>) -> Self {
+        Self { reason, ..self }
     }
 }
 

@@ -186,6 +186,7 @@ pub(super) fn hub_config(
             default_route: config.llm.default_route.clone(),
             queue_len: config.llm.queue_len,
             queue_wait: config.llm.queue_wait,
+            first_sign_wait: config.llm.first_sign_wait,
         },
         tenant: DefaultLimits {
             connections: limits.connections_per_tenant,

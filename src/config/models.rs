@@ -18,6 +18,8 @@ pub struct LlmConfig {
     pub queue_len: usize,
     /// Longest wait for a slot.
     pub queue_wait: Duration,
+    /// Longest wait of a reply for the first sign of life, over all its attempts.
+    pub first_sign_wait: Duration,
     /// Names of upstreams in the order to try, for bots that name none. Never names an unknown one.
     pub default_route: Vec<String>,
 }
@@ -33,6 +35,14 @@ impl LlmConfig {
             ),
             queue_wait: from.millis(
                 key("queue_wait_ms", "Longest wait for a slot, in milliseconds."),
+                60_000,
+                100..=3_600_000,
+            ),
+            first_sign_wait: from.millis(
+                key(
+                    "first_sign_wait_ms",
+                    "Longest wait of a reply for a model's first sign of life, over all its attempts, in milliseconds.",
+                ),
                 60_000,
                 100..=3_600_000,
             ),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use hubbub_actors::ports::StoreError;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
@@ -186,6 +188,20 @@ impl<'a> Fields<'a> {
         self.get::<Option<i64>>(column)?
             .map(|value| u64::try_from(value).map_err(|_| self.unreadable(column)))
             .transpose()
+    }
+
+    /// A word of a closed set, spelled as on the wire, or NULL.
+    pub fn optional_word<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StorageError> {
+        let Some(word) = self.get::<Option<&str>>(column)? else {
+            return Ok(None);
+        };
+        let word: StrDeserializer<'_, ValueError> = word.into_deserializer();
+        T::deserialize(word)
+            .map(Some)
+            .map_err(|_| self.unreadable(column))
     }
 
     /// The error for a value that was read but means nothing.

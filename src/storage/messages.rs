@@ -17,7 +17,7 @@ use super::{StorageError, TenantScope, replies};
 const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
       sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
-        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, \
+        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
         octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
@@ -27,7 +27,7 @@ const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS foun
 const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS found, \
       sum(bytes) OVER (ORDER BY seq DESC) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
-        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, \
+        created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
         octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
@@ -102,10 +102,7 @@ pub async fn list_before(
 
 /// As [`list_before`] without the ends of replies, and whether there are more. Of metadata and of the text of
 /// an end, so many bytes count towards the page.
-///
-/// # Errors
-/// The database could not.
-pub(super) async fn newest(
+async fn newest(
     scope: &TenantScope,
     session: SessionId,
     before: Option<Seq>,
@@ -191,6 +188,7 @@ fn read(row: &Row) -> Result<StoredMessage, StorageError> {
             model: None,
             usage: None,
             latency_ms: None,
+            cut: None,
         })
     })
 }
@@ -205,6 +203,7 @@ pub(super) fn read_with(fields: &Fields<'_>, text: String) -> Result<StoredMessa
         (Some(input_tokens), Some(output_tokens)) => Some(Usage {
             input_tokens,
             output_tokens,
+            estimated: fields.get("usage_estimated")?,
         }),
         _ => None,
     };
@@ -222,6 +221,7 @@ pub(super) fn read_with(fields: &Fields<'_>, text: String) -> Result<StoredMessa
         model: fields.get("model")?,
         usage,
         latency_ms: fields.optional_count("latency_ms")?,
+        cut: fields.optional_word("cut")?,
     })
 }
 
@@ -235,7 +235,7 @@ pub(super) fn role_number(role: Role) -> i16 {
     }
 }
 
-fn role_of(number: i16) -> Option<Role> {
+pub(super) fn role_of(number: i16) -> Option<Role> {
     [Role::Visitor, Role::Assistant, Role::Operator, Role::System]
         .into_iter()
         .find(|role| role_number(*role) == number)

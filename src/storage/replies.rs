@@ -8,9 +8,6 @@ use std::ops::RangeInclusive;
 use hubbub_actors::ports::{ENDED_LOOK_BACK, PendingReply};
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{EndedReply, ErrorCode, NodeId, ReplyId, ReplyState, Seq, SessionId};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 use tokio_postgres::Row;
 
 use super::error::{Fields, bigint};
@@ -22,14 +19,14 @@ const LIST_PENDING: &str = "SELECT id, session_id, to_seq, node_id, fence, creat
 // A character has at least one byte, so so many characters are enough; the rest stays on disk.
 const LIST_ENDED: &str = "SELECT id, to_seq, state, \
     CASE WHEN octet_length(body) > $5 THEN left(body, $5) ELSE body END AS body, \
-    octet_length(body) AS body_bytes, error_code, error_message FROM replies \
+    octet_length(body) AS body_bytes, error_code, error_message, reason FROM replies \
     WHERE tenant_id = $1 AND session_id = $2 AND to_seq BETWEEN $3 AND $4 \
     AND state IN ('failed', 'cancelled') ORDER BY to_seq";
 // The newest come first when it is said whose texts still fit.
 const LIST_MISSED: &str = "SELECT id, to_seq, state, \
       CASE WHEN bytes_before < $6 THEN left(body, $5) ELSE '' END AS body, \
-      octet_length(body) AS body_bytes, error_code, error_message \
-    FROM (SELECT id, to_seq, state, body, error_code, error_message, \
+      octet_length(body) AS body_bytes, error_code, error_message, reason \
+    FROM (SELECT id, to_seq, state, body, error_code, error_message, reason, \
       sum(least(octet_length(body), $5)) OVER (ORDER BY to_seq DESC) \
         - least(octet_length(body), $5) AS bytes_before FROM replies \
       WHERE tenant_id = $1 AND session_id = $2 AND to_seq BETWEEN $3 AND $4 \
@@ -114,13 +111,14 @@ fn read_ended(row: &Row, text: EndedText) -> Result<EndedReply, StorageError> {
     let state = match fields.get::<&str>("state")? {
         "cancelled" => ReplyState::Cancelled,
         "failed" => {
-            let code: &str = fields.get("error_code")?;
-            let code: StrDeserializer<'_, ValueError> = code.into_deserializer();
             // One of another version of this program: it failed in any case.
-            let code = ErrorCode::deserialize(code).unwrap_or(ErrorCode::Internal);
+            let code: Option<ErrorCode> = fields.optional_word("error_code").unwrap_or_default();
+            let code = code.unwrap_or(ErrorCode::Internal);
             let message = fields.get::<Option<String>>("error_message")?;
             let error = ErrorBody::new(code, message.unwrap_or_default());
-            ReplyState::Failed { error }
+            ReplyState::Failed {
+                error: error.reason(fields.optional_word("reason")?),
+            }
         }
         _ => return Err(fields.unreadable("state")),
     };

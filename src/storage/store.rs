@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
-    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Said, SessionRecord, StoreError, TenantLimits, Transcript,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::error::Fields;
 use super::messages::EndedText;
 use super::scope::Transaction;
-use super::{StorageError, TenantScope, bots, messages, replies, sessions, tenants};
+use super::{StorageError, TenantScope, bots, messages, prompts, replies, sessions, tenants};
 
 /// How long a node's lease lasts. Renew it at least three times as often, and once before the first
 /// reply is stored: a node without a lease counts as dead.
@@ -236,12 +236,10 @@ impl MessageStore for PostgresMessageStore {
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
-        self.answer("messages.list_prompt", async move {
+    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>> {
+        self.answer("prompts.list", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            let before = Some(to.next());
-            let (messages, _more) = messages::newest(&scope, session, before, size, 0).await?;
-            Ok(messages)
+            prompts::list(&scope, session, to, size).await
         })
     }
 

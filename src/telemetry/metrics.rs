@@ -112,6 +112,16 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "Slots of upstreams in use.",
     ),
     (
+        "hubbub_llm_breaker_open",
+        Kind::Gauge,
+        "Whether an upstream pauses after failures (1) or takes requests (0), by upstream.",
+    ),
+    (
+        "hubbub_llm_set_aside",
+        Kind::Gauge,
+        "Whether others are asked before an upstream (1), because its set-up is wrong, by upstream.",
+    ),
+    (
         "hubbub_llm_refused_total",
         Kind::Counter,
         "Replies refused because the queue was full or no upstream exists.",

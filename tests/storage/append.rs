@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, ReplyEnd,
+    ReplyFailure,
 };
 use hubbub_protocol::{
-    ErrorCode, Metadata, NodeId, ReplyId, ReplyState, Role, Seq, SessionId, TenantId, Usage,
+    Cut, ErrorCode, FailureReason, Metadata, NodeId, ReplyId, ReplyState, Role, Seq, SessionId,
+    TenantId, Usage,
 };
 
 use crate::fixture::{Fixture, append_one, end, message, page, question, seed, stored};
@@ -112,7 +114,7 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
     append_one(&f.store, Append::Message(asked.clone()))
         .await
         .unwrap();
-    let done = end(&asked, ReplyEnd::Completed);
+    let done = end(&asked, ReplyEnd::Completed { cut: None });
 
     for stale in [
         FinishedReply {
@@ -149,7 +151,8 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
         answer.usage,
         Some(Usage {
             input_tokens: 7,
-            output_tokens: 3
+            output_tokens: 3,
+            estimated: false,
         })
     );
     assert_eq!(
@@ -193,7 +196,11 @@ async fn failed_and_cancelled_replies_keep_their_text_and_take_no_number() {
         [Seq(1), Seq(2)]
     );
 
-    let failed = ReplyEnd::Failed(ErrorCode::Unavailable, String::from("The model is away."));
+    let failed = ReplyEnd::Failed(ReplyFailure {
+        code: ErrorCode::Unavailable,
+        message: String::from("The model is away."),
+        reason: None,
+    });
     let ends = vec![
         Append::Reply(end(&one, failed)),
         Append::Reply(end(&two, ReplyEnd::Cancelled)),
@@ -223,6 +230,55 @@ async fn failed_and_cancelled_replies_keep_their_text_and_take_no_number() {
     );
 }
 
+// M3
+#[tokio::test]
+async fn what_an_answer_lacks_and_who_counted_it_are_kept() {
+    let f = Fixture::new().await;
+    let session = f.session().await;
+    let asked: Vec<_> = (0..2)
+        .map(|_| question(f.tenant, session, NodeId::generate()))
+        .collect();
+    let questions = asked.iter().cloned().map(Append::Message).collect();
+    f.store.append(questions).await.unwrap();
+    let usage = Some(Usage {
+        input_tokens: 7,
+        output_tokens: 3,
+        estimated: true,
+    });
+    let cut = ReplyEnd::Completed {
+        cut: Some(Cut::Length),
+    };
+    let broken = ReplyEnd::Failed(ReplyFailure {
+        code: ErrorCode::Unavailable,
+        message: String::from("it broke off"),
+        reason: Some(FailureReason::Cut),
+    });
+    let ends = [(0, cut), (1, broken)].map(|(at, how)| {
+        Append::Reply(FinishedReply {
+            usage,
+            ..end(&asked[at], how)
+        })
+    });
+    let first = f.store.append(ends.to_vec()).await.unwrap();
+    let again = f.store.append(ends.to_vec()).await.unwrap();
+    for answers in [first, again] {
+        let (message, ..) = stored(&answers[0]);
+        assert_eq!((message.cut, message.usage), (Some(Cut::Length), usage));
+    }
+    let log = f
+        .store
+        .list_before(f.tenant, session, None, page(10))
+        .await
+        .unwrap();
+    let kept = &log.messages[2];
+    assert_eq!((kept.cut, kept.usage), (Some(Cut::Length), usage));
+    let ReplyState::Failed { error } = &log.ended[0].state else {
+        panic!("{:?}", log.ended)
+    };
+    assert_eq!(error.reason, Some(FailureReason::Cut));
+    assert_eq!(log.ended[0].text, "The answer.");
+}
+
 #[tokio::test]
 async fn a_message_cannot_take_the_id_of_a_reply() {
     let f = Fixture::new().await;
@@ -240,7 +296,11 @@ async fn a_message_cannot_take_the_id_of_a_reply() {
         .await
         .unwrap_err();
     assert_eq!(refused, AppendRefusal::Conflict);
-    let done = append_one(&f.store, Append::Reply(end(&asked, ReplyEnd::Completed))).await;
+    let done = append_one(
+        &f.store,
+        Append::Reply(end(&asked, ReplyEnd::Completed { cut: None })),
+    )
+    .await;
     assert_eq!(stored(&done).0.seq, Seq(2));
 }
 
@@ -357,13 +417,17 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
         40,
         "all of the dead node's, none of the living one's"
     );
-    let old = append_one(&f.store, Append::Reply(end(&asked[0], ReplyEnd::Completed))).await;
+    let old = append_one(
+        &f.store,
+        Append::Reply(end(&asked[0], ReplyEnd::Completed { cut: None })),
+    )
+    .await;
     assert_eq!(old.unwrap_err(), AppendRefusal::StaleFence);
     let new = &claimed[&asked[0].reply.unwrap().0];
     let taken = FinishedReply {
         node: new.node,
         fence: new.fence,
-        ..end(&asked[0], ReplyEnd::Completed)
+        ..end(&asked[0], ReplyEnd::Completed { cut: None })
     };
     assert_eq!(
         stored(&append_one(&f.store, Append::Reply(taken)).await)

@@ -107,6 +107,7 @@ pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
         usage: Some(Usage {
             input_tokens: 7,
             output_tokens: 3,
+            estimated: false,
         }),
         first_token_ms: Some(40),
         latency_ms: 90,

@@ -37,7 +37,11 @@ export interface ErrorBody {
   code: ErrorCode;
   message: string;
   retry_after_ms?: number;
+  /** What became of the answer; only a failed reply's error has it. */
+  reason?: FailureReason;
 }
+
+export type FailureReason = "cut" | "filtered" | "empty" | "too_long";
 
 // Client → server
 
@@ -103,6 +107,8 @@ export interface Welcome {
 export interface Usage {
   input_tokens: number;
   output_tokens: number;
+  /** Counted by the server, because the model did not tell. */
+  estimated?: boolean;
 }
 /** A message as `joined` and history pages carry it. */
 export interface MessageBody {
@@ -119,6 +125,8 @@ export interface MessageBody {
   model?: string;
   usage?: Usage;
   latency_ms?: number;
+  /** The answer is not whole: it reached the most tokens that the model may write. */
+  cut?: "length";
 }
 export interface Message extends MessageBody {
   type: "message";
@@ -129,10 +137,14 @@ export interface QueuedState {
   /** Place in the queue; 1 is next. */
   position: number;
   eta_ms: number;
+  /** No model takes requests now; `eta_ms` tells when one is tried again. */
+  paused?: boolean;
 }
 export interface StartedState {
   state: "started";
   model: string;
+  /** It is at work, and has nothing to show yet. The first delta ends this. */
+  thinking?: boolean;
 }
 export interface FailedState {
   state: "failed";

@@ -1,36 +1,36 @@
-//! The pool's rules, without clocks or channels: slots, breakers, and a bounded queue in order of
+//! The pool's rules, without clocks or channels: who gets which upstream, and a bounded queue in order of
 //! arrival. A fair queue over tenants can take the place of the `VecDeque` here, and nothing else moves.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
+use super::health::{Change, Health, Returned};
 use super::{Outcome, Place};
-
-/// Failures in a row that open an upstream's breaker.
-const BREAKER_FAILURES: u32 = 3;
-
-/// How long an open breaker keeps everybody away before one attempt may try again.
-const BREAKER_PAUSE: Duration = Duration::from_secs(5);
-
-/// Longest pause an upstream may ask for itself (`Retry-After`).
-const BREAKER_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
 
-/// Somebody in the queue.
+/// Nobody is told a shorter wait for a pause to end: that is how often the queue is looked through.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Somebody who asked for a slot; also names the attempt that is made with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(super) u64);
 
 /// What somebody waits for.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
+    /// For whom.
+    pub(crate) session: SessionId,
+    /// The model asked for, if not each upstream's own.
+    pub(crate) model: Option<String>,
     /// Upstreams that will do, best first.
     pub(crate) route: Vec<usize>,
-    /// Not this one, if another is free.
-    pub(crate) avoid: Option<usize>,
+    /// Those that have failed this reply, as often as they did: others go first.
+    pub(crate) tried: Vec<usize>,
 }
 
 /// The answer to somebody who asks for a slot.
@@ -46,30 +46,10 @@ pub(crate) enum Admission {
     NoUpstream,
 }
 
-#[derive(Debug)]
-struct Slots {
-    total: u32,
-    busy: u32,
-    /// Failures since the last answer.
-    failures: u32,
-    /// While the breaker is open: when one attempt may try again.
-    closed_until: Option<Instant>,
-}
-
-impl Slots {
-    fn is_free(&self, now: Instant) -> bool {
-        match self.closed_until {
-            // Half-open: one attempt at a time finds out whether it is back.
-            Some(until) => now >= until && self.busy == 0,
-            None => self.busy < self.total,
-        }
-    }
-}
-
 /// Slots, health and queue.
 #[derive(Debug)]
 pub(crate) struct PoolState {
-    slots: Vec<Slots>,
+    upstreams: Vec<Health>,
     queue: VecDeque<(Ticket, Waiting)>,
     queue_len: usize,
     next_ticket: u64,
@@ -79,17 +59,8 @@ pub(crate) struct PoolState {
 
 impl PoolState {
     pub(crate) fn new(slots: Vec<u32>, queue_len: usize) -> Self {
-        let slots = slots
-            .into_iter()
-            .map(|total| Slots {
-                total,
-                busy: 0,
-                failures: 0,
-                closed_until: None,
-            })
-            .collect();
         Self {
-            slots,
+            upstreams: slots.into_iter().map(Health::new).collect(),
             queue: VecDeque::new(),
             queue_len,
             next_ticket: 0,
@@ -104,41 +75,42 @@ impl PoolState {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         // Nobody overtakes: a free slot goes to the queue first, unless nobody in it can use it.
-        if !self.anyone_waits_for(&waiting.route)
+        if !self.anyone_could_use(now, &waiting.route)
             && let Some(index) = self.pick(now, &waiting)
         {
-            self.occupy(index);
+            self.occupy(now, ticket, index);
             return Admission::Granted(ticket, index);
         }
         if self.queue.len() >= self.queue_len {
-            return Admission::Full(self.eta(self.queue.len(), &waiting.route));
+            return Admission::Full(self.place(now, self.queue.len(), &waiting.route).eta);
         }
+        let place = self.place(now, self.queue.len(), &waiting.route);
         self.queue.push_back((ticket, waiting));
-        let place = self.place(self.queue.len() - 1);
         Admission::Queued(ticket, place)
     }
 
     /// Frees a slot and learns from how it went.
-    pub(crate) fn release(&mut self, now: Instant, index: usize, outcome: Outcome, held: Duration) {
-        let Some(slots) = self.slots.get_mut(index) else {
-            return;
-        };
-        slots.busy = slots.busy.saturating_sub(1);
-        match outcome {
-            Outcome::Answered => {
-                slots.failures = 0;
-                slots.closed_until = None;
-                self.held = (self.held * 7 + held) / 8;
-            }
-            Outcome::Faulty(pause) => {
-                slots.failures = slots.failures.saturating_add(1);
-                if pause.is_some() || slots.failures >= BREAKER_FAILURES {
-                    let pause = pause.unwrap_or(BREAKER_PAUSE).min(BREAKER_PAUSE_MAX);
-                    slots.closed_until = Some(now + pause);
-                }
-            }
-            Outcome::Neutral => {}
+    pub(crate) fn release(
+        &mut self,
+        now: Instant,
+        index: usize,
+        returned: &Returned,
+        held: Duration,
+    ) -> Option<Change> {
+        if returned.outcome == Outcome::Answered {
+            self.held = (self.held * 7 + held) / 8;
         }
+        self.upstreams.get_mut(index)?.release(now, returned)
+    }
+
+    /// Learns from an attempt that goes on.
+    pub(crate) fn learn(
+        &mut self,
+        now: Instant,
+        index: usize,
+        returned: &Returned,
+    ) -> Option<Change> {
+        self.upstreams.get_mut(index)?.learn(now, returned)
     }
 
     /// Takes the first of the queue for whom a slot is free; those who are `gone` leave it unserved.
@@ -149,7 +121,7 @@ impl PoolState {
     ) -> Option<(Ticket, usize)> {
         // Also while no slot is free: whoever left must not keep others out of the queue.
         self.queue.retain(|(ticket, _)| !gone(*ticket));
-        if !self.slots.iter().any(|slots| slots.is_free(now)) {
+        if !self.upstreams.iter().any(|upstream| upstream.is_free(now)) {
             return None;
         }
         let (at, index) = self
@@ -158,7 +130,7 @@ impl PoolState {
             .enumerate()
             .find_map(|(at, (_, waiting))| self.pick(now, waiting).map(|index| (at, index)))?;
         let (ticket, _) = self.queue.remove(at)?;
-        self.occupy(index);
+        self.occupy(now, ticket, index);
         Some((ticket, index))
     }
 
@@ -169,11 +141,11 @@ impl PoolState {
             .is_ok()
     }
 
-    pub(crate) fn places(&self) -> impl Iterator<Item = (Ticket, Place)> {
+    pub(crate) fn places(&self, now: Instant) -> impl Iterator<Item = (Ticket, Place)> {
         self.queue
             .iter()
             .enumerate()
-            .map(|(at, (ticket, _))| (*ticket, self.place(at)))
+            .map(move |(at, (ticket, waiting))| (*ticket, self.place(now, at, &waiting.route)))
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -181,52 +153,81 @@ impl PoolState {
     }
 
     pub(crate) fn busy(&self) -> u32 {
-        self.slots.iter().map(|slots| slots.busy).sum()
+        self.upstreams.iter().map(Health::busy).sum()
     }
 
-    fn anyone_waits_for(&self, route: &[usize]) -> bool {
-        self.queue
+    /// Of each upstream: whether its breaker is open, and whether it is set aside.
+    pub(crate) fn health(&self, now: Instant) -> impl Iterator<Item = (bool, bool)> {
+        self.upstreams
             .iter()
-            .any(|(_, other)| other.route.iter().any(|index| route.contains(index)))
+            .map(move |upstream| (upstream.is_open(), upstream.is_set_aside_for_any(now)))
     }
 
-    /// The first of the route that is free; the one to avoid only if no other is.
+    fn anyone_could_use(&self, now: Instant, route: &[usize]) -> bool {
+        self.queue.iter().any(|(_, other)| {
+            self.pick(now, other)
+                .is_some_and(|index| route.contains(&index))
+        })
+    }
+
+    /// Of those that are free, the one that failed this reply least; then the first of the route. One
+    /// whose set-up is known to be wrong is asked only when no other is in service.
     fn pick(&self, now: Instant, waiting: &Waiting) -> Option<usize> {
-        let is_free = |index: &usize| self.slots.get(*index).is_some_and(|s| s.is_free(now));
-        let mut free = waiting.route.iter().copied().filter(is_free);
-        let first = free.next()?;
-        if waiting.avoid == Some(first) {
-            free.next().or(Some(first))
-        } else {
-            Some(first)
-        }
-    }
-
-    fn occupy(&mut self, index: usize) {
-        if let Some(slots) = self.slots.get_mut(index) {
-            slots.busy += 1;
-        }
-    }
-
-    fn place(&self, at: usize) -> Place {
-        let route = self
-            .queue
-            .get(at)
-            .map_or(&[][..], |(_, waiting)| &waiting.route);
-        Place {
-            position: u32::try_from(at + 1).unwrap_or(u32::MAX),
-            eta: self.eta(at, route),
-        }
-    }
-
-    /// Those ahead, and oneself, each hold a slot of the route for the average time.
-    fn eta(&self, ahead: usize, route: &[usize]) -> Duration {
-        let slots: u32 = route
+        let model = waiting.model.as_deref();
+        let is_set_aside = |upstream: &Health| upstream.is_set_aside(model, now);
+        let in_service = |upstream: &Health| !upstream.is_open() && !is_set_aside(upstream);
+        let mut route = waiting.route.iter();
+        let any_in_service = route.any(|index| self.upstreams.get(*index).is_some_and(in_service));
+        let usable = |index: &usize| {
+            self.upstreams.get(*index).is_some_and(|upstream| {
+                upstream.is_free(now) && !(any_in_service && is_set_aside(upstream))
+            })
+        };
+        let failures = |index: &usize| {
+            let here = waiting.tried.iter().filter(|tried| *tried == index).count();
+            let before = self
+                .upstreams
+                .get(*index)
+                .is_some_and(|upstream| upstream.failed_lately(waiting.session, now));
+            here + usize::from(before)
+        };
+        waiting
+            .route
             .iter()
-            .filter_map(|i| self.slots.get(*i))
-            .map(|s| s.total)
-            .sum();
-        let rounds = u32::try_from(ahead + 1).unwrap_or(u32::MAX);
-        self.held.saturating_mul(rounds) / slots.max(1)
+            .copied()
+            .filter(usable)
+            .min_by_key(failures)
+    }
+
+    fn occupy(&mut self, now: Instant, ticket: Ticket, index: usize) {
+        if let Some(upstream) = self.upstreams.get_mut(index) {
+            upstream.occupy(ticket, now);
+        }
+    }
+
+    /// Those ahead, and oneself, each hold a slot of the route for the average time. While every upstream
+    /// pauses, nothing is promised but that one is tried again.
+    fn place(&self, now: Instant, ahead: usize, route: &[usize]) -> Place {
+        let position = u32::try_from(ahead + 1).unwrap_or(u32::MAX);
+        let route = route.iter().filter_map(|index| self.upstreams.get(*index));
+        let (mut slots, mut pause) = (0, Duration::MAX);
+        for upstream in route {
+            match upstream.pause(now) {
+                None => slots += upstream.total(),
+                Some(remaining) => pause = pause.min(remaining),
+            }
+        }
+        if slots == 0 {
+            return Place {
+                position,
+                eta: pause.max(SHORTEST_PAUSE),
+                paused: true,
+            };
+        }
+        Place {
+            position,
+            eta: self.held.saturating_mul(position) / slots,
+            paused: false,
+        }
     }
 }

@@ -7,9 +7,58 @@ use proptest::prelude::*;
 use super::*;
 
 fn any(route: &[usize]) -> Waiting {
+    of(SessionId::generate(), route)
+}
+
+fn of(session: SessionId, route: &[usize]) -> Waiting {
     Waiting {
+        session,
+        model: None,
         route: route.to_vec(),
-        avoid: None,
+        tried: Vec::new(),
+    }
+}
+
+fn asked(pool: &mut PoolState, now: Instant, waiting: Waiting) -> (Returned, usize) {
+    let session = waiting.session;
+    let model = waiting.model.clone();
+    let Admission::Granted(ticket, index) = pool.admit(now, waiting) else {
+        panic!("not granted: {pool:?}")
+    };
+    let returned = Returned {
+        ticket,
+        session,
+        model,
+        outcome: Outcome::Neutral,
+    };
+    (returned, index)
+}
+
+fn end(
+    pool: &mut PoolState,
+    now: Instant,
+    (returned, index): (Returned, usize),
+    outcome: Outcome,
+) -> Option<Change> {
+    let returned = Returned {
+        outcome,
+        ..returned
+    };
+    pool.release(now, index, &returned, Duration::from_secs(1))
+}
+
+/// Asks the upstreams of the route, sees which one, and how it goes.
+fn ask(pool: &mut PoolState, now: Instant, waiting: Waiting, outcome: Outcome) -> usize {
+    let granted = asked(pool, now, waiting);
+    let index = granted.1;
+    end(pool, now, granted, outcome);
+    index
+}
+
+/// An upstream that fails three sessions.
+fn open(pool: &mut PoolState, now: Instant) {
+    for _ in 0..3 {
+        assert_eq!(ask(pool, now, any(&[0]), Outcome::Faulty(None)), 0);
     }
 }
 
@@ -17,10 +66,7 @@ fn any(route: &[usize]) -> Waiting {
 fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
     let now = Instant::now();
     let mut pool = PoolState::new(vec![1], 2);
-    assert!(matches!(
-        pool.admit(now, any(&[0])),
-        Admission::Granted(_, 0)
-    ));
+    let first = asked(&mut pool, now, any(&[0]));
     let Admission::Queued(second, place) = pool.admit(now, any(&[0])) else {
         panic!()
     };
@@ -32,9 +78,9 @@ fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
     assert!(matches!(pool.admit(now, any(&[0])), Admission::Full(_)));
 
     assert_eq!(pool.next_grant(now, |_| false), None);
-    pool.release(now, 0, Outcome::Answered, Duration::from_secs(1));
+    end(&mut pool, now, first.clone(), Outcome::Answered);
     assert_eq!(pool.next_grant(now, |_| false), Some((second, 0)));
-    pool.release(now, 0, Outcome::Answered, Duration::from_secs(1));
+    end(&mut pool, now, first, Outcome::Answered);
     assert_eq!(pool.next_grant(now, |_| false), Some((third, 0)));
 }
 
@@ -42,46 +88,185 @@ fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
 fn an_upstream_that_keeps_failing_is_left_alone_and_tried_again_later() {
     let now = Instant::now();
     let mut pool = PoolState::new(vec![4, 4], 2);
-    for _ in 0..3 {
-        assert!(matches!(
-            pool.admit(now, any(&[0, 1])),
-            Admission::Granted(_, 0)
-        ));
-        pool.release(now, 0, Outcome::Faulty(None), Duration::ZERO);
-    }
-    assert!(matches!(
-        pool.admit(now, any(&[0, 1])),
-        Admission::Granted(_, 1)
-    ));
+    open(&mut pool, now);
+    assert_eq!(asked(&mut pool, now, any(&[0, 1])).1, 1);
     let later = now + Duration::from_secs(6);
-    assert!(matches!(
-        pool.admit(later, any(&[0, 1])),
-        Admission::Granted(_, 0)
-    ));
-    assert!(
-        matches!(pool.admit(later, any(&[0, 1])), Admission::Granted(_, 1)),
+    let probe = asked(&mut pool, later, any(&[0, 1]));
+    assert_eq!(probe.1, 0);
+    assert_eq!(
+        asked(&mut pool, later, any(&[0, 1])).1,
+        1,
         "half-open lets one attempt through"
     );
-    pool.release(later, 0, Outcome::Answered, Duration::ZERO);
-    assert!(matches!(
-        pool.admit(later, any(&[0, 1])),
-        Admission::Granted(_, 0)
-    ));
+    end(&mut pool, later, probe, Outcome::Answered);
+    assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 0);
+}
+
+// M1
+#[test]
+fn a_probe_waits_for_no_stream_and_is_alone() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4, 4], 2);
+    let streaming = asked(&mut pool, now, any(&[0]));
+    open(&mut pool, now);
+    let later = now + Duration::from_secs(6);
+    let probe = asked(&mut pool, later, any(&[0, 1]));
+    assert_eq!(probe.1, 0, "one of four slots is busy");
+    assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 1, "only one probe");
+    // How the old stream ends says nothing of requests that are sent now.
+    assert_eq!(end(&mut pool, later, streaming, Outcome::Answered), None);
+    assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 1);
+    assert_eq!(
+        end(&mut pool, later, probe, Outcome::Responded),
+        Some(Change::Closed)
+    );
+    assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 0);
+}
+
+// M1
+#[test]
+fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4], 2);
+    open(&mut pool, now);
+    let later = now + Duration::from_secs(6);
+    assert_eq!(ask(&mut pool, later, any(&[0]), Outcome::Neutral), 0);
+    let probe = asked(&mut pool, later, any(&[0]));
+    // Its first word is enough: others do not wait for its last.
+    let words = Returned {
+        outcome: Outcome::Answered,
+        ..probe.0
+    };
+    assert_eq!(pool.learn(later, 0, &words), Some(Change::Closed));
+    asked(&mut pool, later, any(&[0]));
+}
+
+// M1
+#[test]
+fn one_session_whose_prompt_always_fails_keeps_nobody_away() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4], 2);
+    let session = SessionId::generate();
+    for outcome in [Outcome::Faulty(None), Outcome::Responded].repeat(20) {
+        assert_eq!(ask(&mut pool, now, of(session, &[0]), outcome), 0);
+    }
+    assert!(pool.health(now).all(|(is_open, _)| !is_open));
+    // Neither do prompts that it refuses, whoever sends them.
+    for _ in 0..20 {
+        assert_eq!(ask(&mut pool, now, any(&[0]), Outcome::Responded), 0);
+    }
+    asked(&mut pool, now, any(&[0]));
+}
+
+// M9
+#[test]
+fn a_session_that_an_upstream_failed_lately_asks_another_first() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4, 4], 2);
+    let session = SessionId::generate();
+    let fails = Outcome::Faulty(None);
+    assert_eq!(ask(&mut pool, now, of(session, &[0, 1]), fails), 0);
+    assert_eq!(asked(&mut pool, now, of(session, &[0, 1])).1, 1);
+    assert_eq!(
+        asked(&mut pool, now, any(&[0, 1])).1,
+        0,
+        "others are not kept away"
+    );
+    let later = now + Duration::from_mins(3);
+    assert_eq!(asked(&mut pool, later, of(session, &[0, 1])).1, 0);
+}
+
+// M9
+#[test]
+fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4, 1], 2);
+    let wrong = asked(&mut pool, now, any(&[0, 1]));
+    assert_eq!(wrong.1, 0);
+    let change = end(&mut pool, now, wrong, Outcome::Misconfigured);
+    assert_eq!(change, Some(Change::SetAside));
+    let busy = asked(&mut pool, now, any(&[0, 1]));
+    assert_eq!(busy.1, 1);
+    assert!(
+        matches!(pool.admit(now, any(&[0, 1])), Admission::Queued(..)),
+        "the other is in service, though it is full"
+    );
+    assert_eq!(
+        pool.next_grant(now, |_| true),
+        None,
+        "nobody waits any more"
+    );
+    // Alone it is asked: it says at once what is wrong, and perhaps it was put right.
+    let again = asked(&mut pool, now, any(&[0]));
+    assert_eq!(end(&mut pool, now, again, Outcome::Misconfigured), None);
+    let later = now + Duration::from_secs(61);
+    let again = asked(&mut pool, later, any(&[0, 1]));
+    assert_eq!(again.1, 0, "asked again after a while");
+    assert_eq!(end(&mut pool, later, again, Outcome::Answered), None);
+    assert_eq!(pool.health(later).next(), Some((false, false)));
+}
+
+// M9
+#[test]
+fn a_model_that_an_upstream_does_not_have_keeps_no_other_model_away() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4, 4], 2);
+    let unknown = Waiting {
+        model: Some("no-such-model".into()),
+        ..any(&[0, 1])
+    };
+    let wrong = Outcome::Misconfigured;
+    assert_eq!(ask(&mut pool, now, unknown.clone(), wrong), 0);
+    assert_eq!(asked(&mut pool, now, any(&[0, 1])).1, 0);
+    assert_eq!(asked(&mut pool, now, unknown).1, 1);
+}
+
+// H13
+#[test]
+fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4, 1], 9);
+    open(&mut pool, now);
+    let Admission::Queued(ticket, place) = pool.admit(now, any(&[0])) else {
+        panic!()
+    };
+    assert!(place.paused);
+    assert_eq!(place.eta, Duration::from_secs(5));
+    let soon = now + Duration::from_secs(2);
+    let (_, place) = pool.places(soon).next().unwrap();
+    assert_eq!((place.paused, place.eta), (true, Duration::from_secs(3)));
+    // Where another takes requests, one waits for that one.
+    let busy = asked(&mut pool, now, any(&[0, 1]));
+    let Admission::Queued(_, place) = pool.admit(now, any(&[0, 1])) else {
+        panic!()
+    };
+    assert!(!place.paused);
+    end(&mut pool, now, busy, Outcome::Neutral);
+    let later = now + Duration::from_secs(5);
+    assert_eq!(pool.next_grant(later, |_| false), Some((ticket, 0)));
+}
+
+#[test]
+fn an_upstream_that_says_for_how_long_is_left_alone_so_long() {
+    let now = Instant::now();
+    let mut pool = PoolState::new(vec![4], 2);
+    let busy = Outcome::Faulty(Some(Duration::from_secs(20)));
+    ask(&mut pool, now, any(&[0]), busy);
+    let soon = now + Duration::from_secs(19);
+    assert!(matches!(pool.admit(soon, any(&[0])), Admission::Queued(..)));
 }
 
 #[test]
 fn a_retry_goes_elsewhere_if_it_can() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 1], 2);
+    let mut pool = PoolState::new(vec![4, 1, 1], 2);
     let retry = Waiting {
-        route: vec![0, 1],
-        avoid: Some(0),
+        tried: vec![0, 0, 2],
+        ..any(&[0, 1, 2])
     };
-    assert!(matches!(
-        pool.admit(now, retry.clone()),
-        Admission::Granted(_, 1)
-    ));
-    assert!(matches!(pool.admit(now, retry), Admission::Granted(_, 0)));
+    for index in [1, 2, 0] {
+        assert_eq!(asked(&mut pool, now, retry.clone()).1, index);
+    }
 }
 
 #[test]
@@ -101,7 +286,7 @@ proptest! {
         let now = Instant::now();
         let upstreams = slots.len();
         let mut pool = PoolState::new(slots.clone(), 8);
-        let mut held: Vec<usize> = Vec::new();
+        let mut held: Vec<(Ticket, usize)> = Vec::new();
         let mut served = HashSet::new();
         let mut last_granted = None;
         let route: Vec<usize> = (0..upstreams).collect();
@@ -110,20 +295,23 @@ proptest! {
                 if let Admission::Granted(ticket, index) = pool.admit(now, any(&route)) {
                     prop_assert!(served.insert(ticket));
                     prop_assert!(pool.waiting() == 0);
-                    held.push(index);
+                    held.push((ticket, index));
                 }
             } else if !held.is_empty() {
-                let index = held.swap_remove(pick % held.len());
-                pool.release(now, index, Outcome::Answered, Duration::ZERO);
+                let (ticket, index) = held.swap_remove(pick % held.len());
+                let (session, model) = (SessionId::generate(), None);
+                let outcome = Outcome::Answered;
+                let returned = Returned { ticket, session, model, outcome };
+                pool.release(now, index, &returned, Duration::ZERO);
                 while let Some((ticket, index)) = pool.next_grant(now, |_| false) {
                     prop_assert!(served.insert(ticket));
                     prop_assert!(last_granted.is_none_or(|last| last < ticket));
                     last_granted = Some(ticket);
-                    held.push(index);
+                    held.push((ticket, index));
                 }
             }
             for (index, total) in slots.iter().enumerate() {
-                let busy = held.iter().filter(|held| **held == index).count();
+                let busy = held.iter().filter(|(_, held)| *held == index).count();
                 prop_assert!(busy <= *total as usize);
             }
             prop_assert!(pool.waiting() == 0 || held.len() == slots.iter().sum::<u32>() as usize);

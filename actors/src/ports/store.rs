@@ -1,9 +1,10 @@
 //! The port to durable storage.
 
 use futures_util::future::BoxFuture;
+use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
-    BotId, ClientMessageId, EndedReply, Epoch, ErrorCode, MessageFrame, Metadata, NodeId, ReplyId,
-    Role, Seq, SessionId, TenantId, Timestamp, Usage, VisitorId,
+    BotId, ClientMessageId, Cut, EndedReply, Epoch, ErrorCode, FailureReason, MessageFrame,
+    Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Timestamp, Usage, VisitorId,
 };
 
 /// How many seqs before the messages asked for ends of replies are looked for. More than the questions
@@ -71,15 +72,16 @@ pub trait MessageStore: Send + Sync + 'static {
         size: PageSize,
     ) -> BoxFuture<'_, Result<Transcript, StoreError>>;
 
-    /// The messages with `seq <= to` that a prompt is built from, oldest first: as
-    /// [`list_before`](Self::list_before), and nothing but them.
+    /// What was said up to the question `to`, as much of the newest as the page holds, in the order of the
+    /// conversation: each answer after its question, also where later questions were stored before it,
+    /// and what was shown of replies that failed or were cancelled.
     fn list_prompt(
         &self,
         tenant: TenantId,
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>>;
 
     /// A bot's configuration; `None` if the tenant has no such bot.
     fn find_bot(
@@ -186,12 +188,33 @@ pub struct FinishedReply {
 /// How a reply ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyEnd {
-    /// With a message.
-    Completed,
+    /// With a message, which may have been cut at a bound.
+    Completed {
+        /// Why the message is not whole, if it is not.
+        cut: Option<Cut>,
+    },
     /// Typed.
-    Failed(ErrorCode, String),
+    Failed(ReplyFailure),
     /// Stopped by a person.
     Cancelled,
+}
+
+/// Why a reply failed, as a client may read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyFailure {
+    /// For a program.
+    pub code: ErrorCode,
+    /// For a person.
+    pub message: String,
+    /// What became of the answer, if there was one.
+    pub reason: Option<FailureReason>,
+}
+
+impl ReplyFailure {
+    /// As the part of a frame.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody::new(self.code, &self.message).reason(self.reason)
+    }
 }
 
 /// What became of an entry.
@@ -236,6 +259,21 @@ pub struct Transcript {
     pub ended: Vec<EndedReply>,
     /// Whether there are more in the direction asked for.
     pub more: bool,
+}
+
+/// Something that was said, as a prompt needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its place in the conversation: a message's own seq, an answer's question's.
+    pub at: Seq,
+    /// In which role.
+    pub role: Role,
+    /// Whether it answers what was said at `at`, and comes after it.
+    pub answers: bool,
+    /// Whether a content filter refused the question or stopped this answer.
+    pub filtered: bool,
+    /// What was said.
+    pub text: String,
 }
 
 /// A session to create.

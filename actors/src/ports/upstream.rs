@@ -124,10 +124,3 @@ pub enum UpstreamError {
     #[error("garbage")]
     Garbage,
 }
-
-impl UpstreamError {
-    /// Whether the same request may succeed at another time or another upstream.
-    pub fn is_transient(self) -> bool {
-        !matches!(self, Self::Refused | Self::Filtered)
-    }
-}

@@ -17,7 +17,16 @@ pub(crate) struct ReplyProgress {
 
 pub(crate) enum ReplyStep {
     Queued(Place),
-    Started { model: String },
+    /// A model is asked; `prompt_tokens` is our own estimate.
+    Started {
+        model: String,
+        prompt_tokens: u64,
+    },
+    /// It is at work, and has nothing to show yet.
+    Thinking,
     Text(String),
-    Ended { end: ReplyEnd, usage: Option<Usage> },
+    Ended {
+        end: ReplyEnd,
+        usage: Option<Usage>,
+    },
 }

@@ -1,8 +1,9 @@
-//! The prompt: the bot's instructions and as many of the newest messages as the model can read. Pure.
+//! The prompt: the bot's instructions and as much of the conversation as the model can read. Pure.
 
-use hubbub_protocol::Role;
+use hubbub_protocol::Seq;
 
-use crate::ports::{BotConfig, ChatTurn, PageSize, StoredMessage, TurnRole};
+use super::turns;
+use crate::ports::{BotConfig, ChatTurn, PageSize, Said};
 
 /// Messages read for a prompt; a window of tokens rarely holds more.
 const MOST_MESSAGES: u32 = 100;
@@ -27,11 +28,12 @@ pub(crate) fn page_size(window: u32) -> PageSize {
     }
 }
 
-/// The turns to send, oldest first. `None` if not even the newest message fits in the window beside the
-/// instructions and the answer.
+/// The turns to send, oldest first, ending with the question at `to`. `None` if not even the question fits
+/// in the window beside the instructions and the answer.
 pub(crate) fn build(
     bot: &BotConfig,
-    messages: &[StoredMessage],
+    said: Vec<Said>,
+    to: Seq,
     window: u32,
 ) -> Option<Vec<ChatTurn>> {
     let answer = usize::try_from(bot.max_output_tokens).unwrap_or(usize::MAX);
@@ -43,44 +45,27 @@ pub(crate) fn build(
     };
     let mut left = window.checked_sub(answer)?.checked_sub(instructions)?;
 
-    let mut turns = Vec::new();
-    for message in messages.iter().rev() {
-        let Some(rest) = left.checked_sub(estimate_tokens(&message.text)) else {
+    let said = turns::conversation(said, to);
+    let mut from = said.len();
+    for (at, said) in said.iter().enumerate().rev() {
+        let Some(rest) = left.checked_sub(estimate_tokens(&said.text)) else {
             break;
         };
         left = rest;
-        turns.push(ChatTurn {
-            role: turn_role(message.role),
-            text: message.text.clone(),
-        });
+        from = at;
     }
-    if turns.is_empty() {
-        return None;
-    }
-    if !bot.prompt.is_empty() {
-        turns.push(ChatTurn {
-            role: TurnRole::System,
-            text: bot.prompt.clone(),
-        });
-    }
-    turns.reverse();
-    Some(turns)
-}
-
-fn turn_role(role: Role) -> TurnRole {
-    match role {
-        Role::Visitor => TurnRole::User,
-        Role::Assistant | Role::Operator => TurnRole::Assistant,
-        Role::System => TurnRole::System,
-    }
+    let fitting = said.get(from..).unwrap_or_default();
+    let has_question = fitting.last().is_some_and(|said| said.at == to);
+    has_question.then(|| turns::turns(&bot.prompt, fitting))
 }
 
 #[cfg(test)]
 mod tests {
-    use hubbub_protocol::{BotId, ClientMessageId, Seq, SessionId, Timestamp};
+    use hubbub_protocol::{BotId, Role};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ports::TurnRole;
 
     fn bot(prompt: &str, max_output_tokens: u32) -> BotConfig {
         BotConfig {
@@ -94,53 +79,45 @@ mod tests {
         }
     }
 
-    fn message(seq: u64, text: &str) -> StoredMessage {
-        StoredMessage {
-            session: SessionId::generate(),
-            seq: Seq(seq),
-            id: ClientMessageId::generate(),
-            role: if seq % 2 == 1 {
+    fn said(at: u64, text: &str) -> Said {
+        Said {
+            at: Seq(at),
+            role: if at % 2 == 1 {
                 Role::Visitor
             } else {
                 Role::Assistant
             },
-            author: String::new(),
+            answers: false,
+            filtered: false,
             text: text.into(),
-            attachments: vec![],
-            metadata: None,
-            at: Timestamp::from_unix_ms(0),
-            reply: None,
-            model: None,
-            usage: None,
-            latency_ms: None,
         }
     }
 
     proptest! {
-        /// The prompt is the instructions and a suffix of the conversation, and never over the window.
+        /// The prompt is the instructions and a suffix of the conversation from a question on, and never
+        /// over the window.
         #[test]
         fn the_prompt_fits_and_keeps_the_newest(
-            texts in prop::collection::vec(".{1,200}", 1..40), window in 100u32..2_000,
+            texts in prop::collection::vec("[a-z]{1,200}", 1..40), window in 100u32..2_000,
         ) {
-            let messages: Vec<_> =
-                texts.iter().enumerate().map(|(n, text)| message(n as u64 + 1, text)).collect();
-            if let Some(turns) = build(&bot("Be kind.", 64), &messages, window) {
+            let all: Vec<_> =
+                texts.iter().enumerate().map(|(n, text)| said(n as u64 + 1, text)).collect();
+            if let Some(turns) = build(&bot("Be kind.", 64), all, Seq(texts.len() as u64), window) {
                 let tokens: usize = turns.iter().map(|turn| estimate_tokens(&turn.text)).sum();
                 prop_assert!(tokens + 64 <= window as usize);
                 prop_assert_eq!(turns[0].role, TurnRole::System);
                 let said: Vec<_> = turns[1..].iter().map(|turn| turn.text.clone()).collect();
                 prop_assert!(texts.ends_with(&said));
-                prop_assert!(!said.is_empty());
+                prop_assert!(turns.get(1).is_none_or(|turn| turn.role == TurnRole::User));
             }
         }
     }
 
     #[test]
     fn a_message_larger_than_the_window_has_no_prompt() {
-        assert_eq!(
-            build(&bot("", 100), &[message(1, &"x".repeat(4_000))], 1_000),
-            None
-        );
-        assert_eq!(build(&bot("", 2_000), &[message(1, "x")], 1_000), None);
+        let large = vec![said(1, &"x".repeat(4_000))];
+        assert_eq!(build(&bot("", 100), large, Seq(1), 1_000), None);
+        let small = vec![said(1, "x")];
+        assert_eq!(build(&bot("", 2_000), small, Seq(1), 1_000), None);
     }
 }

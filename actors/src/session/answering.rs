@@ -16,7 +16,7 @@ use crate::ports::{
 };
 use crate::rejection::Rejection;
 use crate::reply::messages::{ReplyProgress, ReplyStep};
-use crate::reply::{CancelReply, Reply, ReplyTask};
+use crate::reply::{CancelReply, Reply, ReplyTask, usage};
 use crate::writer::{AppendError, AppendResult};
 
 impl Session {
@@ -33,8 +33,11 @@ impl Session {
             device.reply = crate::device::TextPosition::default();
         }
         let Some(bot) = bot else {
-            let gone = "this assistant does not exist any more".to_owned();
-            self.end_answer(ReplyEnd::Failed(ErrorCode::NotFound, gone), None, ctx);
+            let gone = Rejection::new(
+                ErrorCode::NotFound,
+                "this assistant does not exist any more",
+            );
+            self.end_answer(failed(&gone), None, ctx);
             return;
         };
         let task = ReplyTask {
@@ -75,10 +78,25 @@ impl Session {
                 ReplyState::Queued {
                     position: place.position,
                     eta_ms: u64::try_from(place.eta.as_millis()).unwrap_or(u64::MAX),
+                    paused: place.paused,
                 },
                 ctx,
             ),
-            ReplyStep::Started { model } => self.tell_phase(ReplyState::Started { model }, ctx),
+            ReplyStep::Started {
+                model,
+                prompt_tokens,
+            } => {
+                live.state.apply(SessionEvent::ModelAsked(prompt_tokens));
+                let thinking = false;
+                self.tell_phase(ReplyState::Started { model, thinking }, ctx);
+            }
+            ReplyStep::Thinking => {
+                let phase = live.state.answer().map(|answer| answer.phase.clone());
+                if let Some(ReplyState::Started { model, .. }) = phase {
+                    let thinking = true;
+                    self.tell_phase(ReplyState::Started { model, thinking }, ctx);
+                }
+            }
             ReplyStep::Text(text) => {
                 let is_first = live.state.answer().is_some_and(|a| a.text.is_empty());
                 live.state
@@ -164,6 +182,10 @@ impl Session {
         }
         let bot = live.bot.borrow().clone();
         let asked_at = answer.question.asked_at;
+        // What was shown is paid for, whether or not the model told how much it was.
+        let was_shown = !answer.text.is_empty();
+        let usage = usage
+            .or_else(|| was_shown.then(|| usage::estimated(answer.prompt_tokens, &answer.text)));
         let finished = FinishedReply {
             tenant,
             session,
@@ -176,7 +198,7 @@ impl Session {
                 .map(|bot: std::sync::Arc<BotConfig>| bot.name.clone())
                 .unwrap_or_default(),
             model: match &answer.phase {
-                ReplyState::Started { model } => Some(model.clone()),
+                ReplyState::Started { model, .. } => Some(model.clone()),
                 _ => None,
             },
             usage,
@@ -292,7 +314,7 @@ impl Session {
 
 fn record(finished: &FinishedReply) {
     let end = match finished.end {
-        ReplyEnd::Completed => "completed",
+        ReplyEnd::Completed { .. } => "completed",
         ReplyEnd::Failed(..) => "failed",
         ReplyEnd::Cancelled => "cancelled",
     };

@@ -29,6 +29,8 @@ pub(crate) struct Answer {
     /// Its end is being committed; nothing is added any more.
     pub(crate) ending: bool,
     pub(crate) first_text_at: Option<Instant>,
+    /// Estimated tokens of the prompt it is being written from.
+    pub(crate) prompt_tokens: u64,
 }
 
 /// What happened.
@@ -44,6 +46,8 @@ pub(crate) enum SessionEvent {
     AnswerBegun,
     /// The answer waits, or the model has begun.
     AnswerProgressed(ReplyState),
+    /// A model was asked, with a prompt of about so many tokens.
+    ModelAsked(u64),
     /// The model wrote something.
     TextWritten(String, Instant),
     /// The end is being committed.
@@ -152,6 +156,11 @@ impl SessionState {
                     answer.phase = phase;
                 }
             }
+            SessionEvent::ModelAsked(prompt_tokens) => {
+                if let Some(answer) = &mut self.answer {
+                    answer.prompt_tokens = prompt_tokens;
+                }
+            }
             SessionEvent::TextWritten(text, now) => {
                 if let Some(answer) = &mut self.answer {
                     answer.write(&text, now);
@@ -184,11 +193,13 @@ impl Answer {
             phase: ReplyState::Queued {
                 position: 1,
                 eta_ms: 0,
+                paused: false,
             },
             text: String::new(),
             length: TextPosition::default(),
             ending: false,
             first_text_at: None,
+            prompt_tokens: 0,
         }
     }
 
@@ -203,6 +214,9 @@ impl Answer {
         self.length.bytes = self.text.len();
         self.length.utf16 += text.encode_utf16().count() as u64;
         self.first_text_at.get_or_insert(now);
+        if let ReplyState::Started { thinking, .. } = &mut self.phase {
+            *thinking = false;
+        }
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId};
+use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId, Usage};
 
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
-    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Said, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 use rows::Rows;
 
@@ -145,6 +145,11 @@ impl MemoryStore {
     /// The failed and cancelled replies of a session, in the order of their questions.
     pub fn ended(&self, session: SessionId) -> Vec<EndedReply> {
         self.rows().ended(session, Seq::ZERO, Seq(u64::MAX))
+    }
+
+    /// What they took, as stored, in the same order.
+    pub fn usage_of_ended(&self, session: SessionId) -> Vec<Option<Usage>> {
+        self.rows().usage_of_ended(session)
     }
 
     /// The replies of a session that have no end.
@@ -318,13 +323,10 @@ impl MessageStore for MemoryStore {
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>> {
         async move {
             self.reach_list().await?;
-            let page = self
-                .rows()
-                .list_before(tenant, session, Some(to.next()), size);
-            Ok(page.messages)
+            Ok(self.rows().list_prompt(tenant, session, to, size))
         }
         .boxed()
     }

@@ -16,10 +16,14 @@ use crate::ports::{ChatRequest, Finish, Upstream, UpstreamError, UpstreamEvent};
 pub enum Step {
     /// A piece of text.
     Text(String),
+    /// A sign of life with nothing to show.
+    Alive,
     /// Silence for a while.
     Wait(Duration),
     /// The end of a complete answer.
     Finish(Option<Usage>),
+    /// The end of an answer that reached the most tokens the model may write.
+    FinishAtBound(Option<Usage>),
     /// The attempt fails.
     Fail(UpstreamError),
     /// Silence for ever, as of an upstream whose time-outs are set too long.
@@ -71,11 +75,16 @@ struct Counts {
 impl ScriptedUpstream {
     /// An upstream with that many slots, which usually answers "Hello, world." in two pieces.
     pub fn new(name: &str, slots: u32) -> Arc<Self> {
+        Self::reading(name, slots, 8_192)
+    }
+
+    /// The same, with so many tokens in prompt and answer together.
+    pub fn reading(name: &str, slots: u32, context_tokens: u32) -> Arc<Self> {
         let usual = Step::answer(&["Hello, ", "world."], Duration::from_millis(10));
         Arc::new(Self {
             name: name.to_owned(),
             slots,
-            context_tokens: 8_192,
+            context_tokens,
             usual: Mutex::new(usual),
             scripts: Mutex::default(),
             requests: Mutex::default(),
@@ -131,6 +140,15 @@ impl Drop for Running {
 }
 
 impl Running {
+    fn finish(&mut self, finish: Finish, usage: Option<Usage>) -> UpstreamEvent {
+        self.has_ended = true;
+        UpstreamEvent::Finished {
+            finish,
+            model: None,
+            usage,
+        }
+    }
+
     async fn next(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
         if self.has_ended {
             return None;
@@ -146,14 +164,9 @@ impl Running {
                 Step::Wait(pause) => tokio::time::sleep(pause).await,
                 Step::Hang => std::future::pending().await,
                 Step::Panic => super::panic_as_asked("a panic that the test asked for"),
-                Step::Finish(usage) => {
-                    self.has_ended = true;
-                    return Some(Ok(UpstreamEvent::Finished {
-                        finish: Finish::Complete,
-                        model: None,
-                        usage,
-                    }));
-                }
+                Step::Alive => return Some(Ok(UpstreamEvent::Alive)),
+                Step::Finish(usage) => return Some(Ok(self.finish(Finish::Complete, usage))),
+                Step::FinishAtBound(usage) => return Some(Ok(self.finish(Finish::Length, usage))),
                 Step::Fail(error) => {
                     self.has_ended = true;
                     return Some(Err(error));

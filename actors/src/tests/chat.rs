@@ -54,7 +54,7 @@ fn three_devices_get_identical_frames_and_a_reply_streams_to_one_end() {
         assert!(deltas.len() > 1, "and not at once");
         let started = frames.iter().position(|frame| {
             matches!(frame, ServerFrame::Reply(r)
-                if r.reply == reply && matches!(&r.state, ReplyState::Started { model } if model == "one"))
+                if r.reply == reply && matches!(&r.state, ReplyState::Started { model, .. } if model == "one"))
         });
         let text = frames
             .iter()

@@ -67,6 +67,7 @@ pub(super) fn config(upstreams: &[Arc<ScriptedUpstream>]) -> HubConfig {
             default_route: Vec::new(),
             queue_len: 8,
             queue_wait: Duration::from_secs(30),
+            first_sign_wait: Duration::from_mins(1),
         },
         tenant: DefaultLimits {
             connections: 1_000,

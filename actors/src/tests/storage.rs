@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use super::node::{Node, config, pass, run};
 use super::view::End;
-use crate::ports::{Append, AppendRefusal, FinishedReply, MessageStore, ReplyEnd, StoreError};
+use crate::ports::{
+    Append, AppendRefusal, FinishedReply, MessageStore, ReplyEnd, ReplyFailure, StoreError,
+};
 use crate::testing::{Fault, ScriptedUpstream, Step};
 use crate::{Hub, Rejection};
 
@@ -180,7 +182,7 @@ async fn dead(node: &Node, session: hubbub_protocol::SessionId) -> Vec<FinishedR
             reply,
             node: dead,
             fence: 0,
-            end: ReplyEnd::Completed,
+            end: ReplyEnd::Completed { cut: None },
             text: "too late".into(),
             author: "Bot".into(),
             model: None,
@@ -293,7 +295,11 @@ fn a_node_that_lost_its_lease_tells_its_devices_the_end_that_was_stored() {
             reply,
             node: other,
             fence: claimed[0].1.fence,
-            end: ReplyEnd::Failed(ErrorCode::Unavailable, "interrupted".into()),
+            end: ReplyEnd::Failed(ReplyFailure {
+                code: ErrorCode::Unavailable,
+                message: "interrupted".into(),
+                reason: None,
+            }),
             text: String::new(),
             author: String::new(),
             model: None,

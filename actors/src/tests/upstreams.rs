@@ -123,25 +123,193 @@ fn a_stream_that_breaks_off_is_not_taken_for_an_answer() {
     });
 }
 
+// M9
 #[test]
-fn a_refused_request_is_not_asked_again() {
+fn an_error_that_would_repeat_is_not_asked_for_again_and_another_upstream_is() {
+    for error in [UpstreamError::Refused, UpstreamError::Misconfigured] {
+        run(async || {
+            let upstreams = two();
+            upstreams[0].usually(vec![Step::Fail(error)]);
+            let node = Node::start_on(&upstreams, |_| {});
+            assert_eq!(ask(&node).await.1, completed());
+            assert_eq!(upstreams[0].requests().len(), 1);
+            assert_eq!(upstreams[1].requests().len(), 1);
+        });
+    }
+}
+
+// M9, H12
+#[test]
+fn where_no_upstream_takes_the_request_the_visitor_is_told_at_once() {
+    for error in [UpstreamError::Refused, UpstreamError::Misconfigured] {
+        run(async || {
+            let node = Node::start();
+            node.upstream.usually(vec![Step::Fail(error)]);
+            for n in 1..4 {
+                let session = node.open().await;
+                let asked = Instant::now();
+                let frames = node.chat(session, "hi").await;
+                assert!(asked.elapsed() < Duration::from_secs(1), "{error}");
+                assert!(!frames.is_empty());
+                assert_eq!(node.upstream.requests().len(), n, "one attempt each");
+            }
+        });
+    }
+}
+
+// M9
+#[test]
+fn not_every_visitor_pays_for_an_upstream_whose_set_up_is_wrong() {
     run(async || {
         let upstreams = two();
-        upstreams[0].then(vec![Step::Fail(UpstreamError::Refused)]);
+        upstreams[0].usually(vec![Step::Fail(UpstreamError::Misconfigured)]);
         let node = Node::start_on(&upstreams, |_| {});
-        assert_eq!(ask(&node).await.1, End::Failed(ErrorCode::Unavailable));
+        for _ in 0..5 {
+            assert_eq!(ask(&node).await.1, completed());
+        }
         assert_eq!(upstreams[0].requests().len(), 1);
-        assert!(upstreams[1].requests().is_empty());
+        super::node::pass(60).await;
+        upstreams[0].usually(Step::answer(&["Back."], Duration::ZERO));
+        assert_eq!(ask(&node).await.1, End::Completed("Back.".into()));
     });
 }
 
+// M9
 #[test]
-fn an_answer_without_a_word_fails() {
+fn every_upstream_of_the_route_is_asked_before_the_reply_fails() {
+    run(async || {
+        let errors = [
+            UpstreamError::Unreachable,
+            UpstreamError::Misconfigured,
+            UpstreamError::Busy(None),
+            UpstreamError::TimedOut,
+            UpstreamError::Cut,
+            UpstreamError::Garbage,
+        ];
+        let mut upstreams = Vec::new();
+        for (n, error) in errors.into_iter().enumerate() {
+            let upstream = ScriptedUpstream::new(&format!("u{n}"), 2);
+            upstream.usually(vec![Step::Fail(error)]);
+            upstreams.push(upstream);
+        }
+        upstreams.push(ScriptedUpstream::new("last", 2));
+        let node = Node::start_on(&upstreams, |_| {});
+        assert_eq!(ask(&node).await.1, completed());
+        let asked: Vec<_> = upstreams.iter().map(|u| u.requests().len()).collect();
+        assert_eq!(asked, vec![1; 7]);
+    });
+}
+
+// M9
+#[test]
+fn a_question_that_is_too_long_for_one_upstream_goes_to_one_that_can_read_it() {
+    run(async || {
+        let upstreams = [
+            ScriptedUpstream::reading("small", 4, 600),
+            ScriptedUpstream::reading("large", 4, 8_192),
+        ];
+        let node = Node::start_on(&upstreams, |_| {});
+        let session = node.open().await;
+        let frames = node.chat(session, &"long ".repeat(200)).await;
+        assert!(matches!(frames.last(), Some(ServerFrame::Message(_))));
+        assert!(upstreams[0].requests().is_empty());
+        assert_eq!(upstreams[1].requests().len(), 1);
+    });
+}
+
+// M10, H13
+#[test]
+fn a_lone_upstream_that_hangs_is_given_up_within_the_bound_on_the_whole_wait() {
     run(async || {
         let node = Node::start();
-        node.upstream
-            .usually(vec![Step::wait_ms(5), Step::Finish(None)]);
+        node.upstream.usually(vec![
+            Step::wait_ms(25_000),
+            Step::Fail(UpstreamError::TimedOut),
+        ]);
+        let asked = Instant::now();
         assert_eq!(ask(&node).await.1, End::Failed(ErrorCode::Unavailable));
+        // A device that settles waits a while for more.
+        assert!(asked.elapsed() < Duration::from_secs(60 + 10));
+        assert!(node.upstream.requests().len() <= 3);
+
+        node.upstream.usually(vec![Step::Hang]);
+        let asked = Instant::now();
+        assert_eq!(ask(&node).await.1, End::Failed(ErrorCode::Unavailable));
+        assert!(asked.elapsed() < Duration::from_secs(60 + 10));
+        assert_eq!(node.upstream.running(), 0);
+    });
+}
+
+// M10
+#[test]
+fn a_time_out_is_not_repeated_where_there_is_another_upstream() {
+    run(async || {
+        let upstreams = two();
+        for upstream in &upstreams {
+            upstream.usually(vec![
+                Step::wait_ms(10_000),
+                Step::Fail(UpstreamError::TimedOut),
+            ]);
+        }
+        let node = Node::start_on(&upstreams, |_| {});
+        assert_eq!(ask(&node).await.1, End::Failed(ErrorCode::Unavailable));
+        assert_eq!(upstreams.map(|u| u.requests().len()), [1, 1]);
+    });
+}
+
+// M1
+#[test]
+fn a_prompt_that_always_fails_delays_nobody_else() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        for _ in 0..3 {
+            for _ in 0..4 {
+                node.upstream.then(vec![Step::Fail(UpstreamError::Failed)]);
+            }
+            node.chat(session, "poison").await;
+        }
+        assert_eq!(node.upstream.requests().len(), 12);
+        let other = node.open().await;
+        let asked = Instant::now();
+        node.chat(other, "hi").await;
+        assert!(asked.elapsed() < Duration::from_millis(200));
+    });
+}
+
+// H13
+#[test]
+fn who_waits_for_an_upstream_that_pauses_is_told_so_and_for_how_long() {
+    run(async || {
+        let node = Node::start();
+        let pause = Duration::from_secs(20);
+        node.upstream
+            .then(vec![Step::Fail(UpstreamError::Busy(Some(pause)))]);
+        node.upstream.usually(vec![
+            Step::wait_ms(100),
+            Step::text("So."),
+            Step::Finish(None),
+        ]);
+        let first = node.open().await;
+        node.post(first, "hi").await.unwrap();
+        super::node::pass(2).await;
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
+        let asked = Instant::now();
+        device.until_end_of(reply).await;
+        let waited = asked.elapsed();
+        let told = device.frames.iter().find_map(|frame| match frame {
+            ServerFrame::Reply(frame) => match frame.state {
+                ReplyState::Queued { paused, eta_ms, .. } => Some((paused, eta_ms)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (paused, eta_ms) = told.unwrap();
+        assert!(paused);
+        assert!((17_000..=18_000).contains(&eta_ms), "{eta_ms}");
+        assert!(waited >= Duration::from_millis(eta_ms));
     });
 }
 
@@ -169,6 +337,7 @@ fn usage_model_and_latency_are_stored_with_the_answer() {
         let usage = hubbub_protocol::Usage {
             input_tokens: 12,
             output_tokens: 34,
+            estimated: false,
         };
         node.upstream.then(vec![
             Step::wait_ms(200),

@@ -124,6 +124,7 @@ fn finished() -> Result<UpstreamEvent, UpstreamError> {
     let usage = Some(Usage {
         input_tokens: 9,
         output_tokens: 3,
+        estimated: false,
     });
     Ok(UpstreamEvent::Finished {
         finish: Finish::Complete,

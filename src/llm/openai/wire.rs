@@ -204,6 +204,7 @@ impl Answer {
             self.usage = Some(Usage {
                 input_tokens: usage.prompt_tokens,
                 output_tokens: usage.completion_tokens,
+                estimated: false,
             });
         }
         // We ask for one choice; of several only the first would be one answer.

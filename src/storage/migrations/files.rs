@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002", "tenants"),
     migration!(3, "0003", "sessions"),
     migration!(4, "0004", "nodes"),
+    migration!(5, "0005", "replies"),
     migration!(6, "0006", "as_sent"),
 ];
 

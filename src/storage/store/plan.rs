@@ -4,9 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hubbub_actors::ports::{Append, AppendRefusal, FinishedReply, NewMessage, ReplyEnd};
+use hubbub_actors::ports::{
+    Append, AppendRefusal, FinishedReply, NewMessage, ReplyEnd, ReplyFailure,
+};
 use hubbub_protocol::{
-    ClientMessageId, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
+    ClientMessageId, Cut, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
 };
 use uuid::Uuid;
 
@@ -80,6 +82,7 @@ pub(super) struct MessageRow {
     pub model: Option<String>,
     pub usage: Option<Usage>,
     pub latency_ms: Option<u64>,
+    pub cut: Option<Cut>,
     /// The pending reply stored with it.
     pub asks: Option<(ReplyId, NodeId, u64)>,
 }
@@ -183,6 +186,7 @@ impl Planner {
             model: None,
             usage: None,
             latency_ms: None,
+            cut: None,
             asks: new.reply,
         })
     }
@@ -234,13 +238,16 @@ impl Planner {
             author: text::storable(end.author),
             model: end.model.map(text::storable),
             end: match end.end {
-                ReplyEnd::Failed(code, message) => ReplyEnd::Failed(code, text::storable(message)),
+                ReplyEnd::Failed(failure) => ReplyEnd::Failed(ReplyFailure {
+                    message: text::storable(failure.message),
+                    ..failure
+                }),
                 other => other,
             },
             ..end
         };
         let state = match end.end {
-            ReplyEnd::Completed => "completed",
+            ReplyEnd::Completed { .. } => "completed",
             ReplyEnd::Failed(..) => "failed",
             ReplyEnd::Cancelled => "cancelled",
         };
@@ -263,7 +270,7 @@ impl Planner {
         }
         state.clone_into(&mut reply.state);
         let outcome = match end.end {
-            ReplyEnd::Completed => self.store(answer(key, &end)),
+            ReplyEnd::Completed { cut } => self.store(answer(key, &end, cut)),
             ReplyEnd::Failed(..) | ReplyEnd::Cancelled => Ok(Outcome::Ended),
         };
         self.plan.ends.push(EndRow { end, state });
@@ -271,7 +278,7 @@ impl Planner {
     }
 
     fn ended_again(&self, key: SessionKey, end: FinishedReply) -> Result<Outcome, AppendRefusal> {
-        if end.end != ReplyEnd::Completed {
+        if !matches!(end.end, ReplyEnd::Completed { .. }) {
             return Ok(Outcome::Ended);
         }
         let digest = text::digest(&end.text);
@@ -304,7 +311,7 @@ impl Planner {
     }
 }
 
-fn answer(key: SessionKey, end: &FinishedReply) -> MessageRow {
+fn answer(key: SessionKey, end: &FinishedReply, cut: Option<Cut>) -> MessageRow {
     MessageRow {
         key,
         seq: 0,
@@ -318,6 +325,7 @@ fn answer(key: SessionKey, end: &FinishedReply) -> MessageRow {
         model: end.model.clone(),
         usage: end.usage,
         latency_ms: Some(end.latency_ms),
+        cut,
         asks: None,
     }
 }
@@ -339,6 +347,7 @@ impl MessageRow {
             model: self.model.clone(),
             usage: self.usage,
             latency_ms: self.latency_ms,
+            cut: self.cut,
         }
     }
 }

@@ -2,8 +2,8 @@
 //! result is checked: COMMIT of a failed transaction answers without an error.
 
 use futures_util::future;
-use hubbub_actors::ports::ReplyEnd;
-use hubbub_protocol::{Metadata, Timestamp};
+use hubbub_actors::ports::{ReplyEnd, ReplyFailure};
+use hubbub_protocol::{Cut, Metadata, Timestamp, Usage};
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
@@ -17,11 +17,11 @@ use crate::storage::scope::Transaction;
 // The clock once for all rows and after the locks, so times never run against the numbers.
 const INSERT_MESSAGES: &str = "INSERT INTO messages (tenant_id, session_id, seq, client_id, role, \
     author, body, body_sha256, metadata, reply_id, model, input_tokens, output_tokens, latency_ms, \
-    client_id_spelling, created_at) \
+    client_id_spelling, cut, usage_estimated, created_at) \
     SELECT t.*, clock.now FROM (SELECT clock_timestamp() AS now) AS clock CROSS JOIN \
     unnest($1::uuid[], $2::uuid[], $3::int8[], $4::uuid[], $5::int2[], $6::text[], $7::text[], \
     $8::bytea[], $9::json[], $10::uuid[], $11::text[], $12::int8[], $13::int8[], $14::int8[], \
-    $15::int8[]) AS t \
+    $15::int8[], $16::text[], $17::bool[]) AS t \
     RETURNING created_at";
 const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to_seq, state, \
     node_id, fence) SELECT tenant_id, id, session_id, to_seq, 'pending', node_id, fence \
@@ -31,11 +31,11 @@ const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to
 const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, model = t.model, \
     input_tokens = t.input_tokens, output_tokens = t.output_tokens, error_code = t.error_code, \
     error_message = t.error_message, first_token_ms = t.first_token_ms, \
-    latency_ms = t.latency_ms, ended_at = clock_timestamp() \
+    latency_ms = t.latency_ms, reason = t.reason, usage_estimated = t.usage_estimated, ended_at = clock_timestamp() \
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[], $5::text[], $6::text[], \
-    $7::text[], $8::int8[], $9::int8[], $10::text[], $11::text[], $12::int8[], $13::int8[]) \
+    $7::text[], $8::int8[], $9::int8[], $10::text[], $11::text[], $12::int8[], $13::int8[], $14::text[], $15::bool[]) \
     AS t (tenant_id, id, node_id, fence, state, body, model, input_tokens, output_tokens, \
-    error_code, error_message, first_token_ms, latency_ms) \
+    error_code, error_message, first_token_ms, latency_ms, reason, usage_estimated) \
     CROSS JOIN LATERAL (SELECT p.ctid AS at FROM replies p \
       WHERE p.tenant_id = t.tenant_id AND p.id = t.id OFFSET 0) AS p \
     WHERE r.ctid = p.at AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
@@ -106,9 +106,11 @@ async fn insert_messages(
         .map(|row| row.usage.map(|usage| bigint(usage.output_tokens)))
         .collect();
     let latencies: Vec<Option<i64>> = rows.iter().map(|row| row.latency_ms.map(bigint)).collect();
-    let params: [&(dyn ToSql + Sync); 15] = [
+    let cuts: Vec<Option<&str>> = rows.iter().map(|row| row.cut.map(Cut::as_str)).collect();
+    let estimated: Vec<bool> = rows.iter().map(|row| is_estimated(row.usage)).collect();
+    let params: [&(dyn ToSql + Sync); 17] = [
         &tenants, &sessions, &seqs, &ids, &roles, &authors, &texts, &digests, &metadata, &replies,
-        &models, &inputs, &outputs, &latencies, &spellings,
+        &models, &inputs, &outputs, &latencies, &spellings, &cuts, &estimated,
     ];
     let inserted = transaction.run(statement, &params).await?;
     check("messages insert", inserted.len(), rows.len())?;
@@ -174,7 +176,7 @@ async fn end_replies(
     let texts: Vec<&str> = rows
         .iter()
         .map(|row| {
-            if row.end.end == ReplyEnd::Completed {
+            if matches!(row.end.end, ReplyEnd::Completed { .. }) {
                 ""
             } else {
                 row.end.text.as_str()
@@ -190,22 +192,40 @@ async fn end_replies(
         .iter()
         .map(|row| row.end.usage.map(|usage| bigint(usage.output_tokens)))
         .collect();
-    let errors = rows.iter().map(|row| match &row.end.end {
-        ReplyEnd::Failed(code, message) => (Some(code.as_str()), Some(message.as_str())),
-        ReplyEnd::Completed | ReplyEnd::Cancelled => (None, None),
-    });
-    let (codes, reasons): (Vec<Option<&str>>, Vec<Option<&str>>) = errors.unzip();
+    let failures: Vec<Option<&ReplyFailure>> = rows
+        .iter()
+        .map(|row| match &row.end.end {
+            ReplyEnd::Failed(failure) => Some(failure),
+            ReplyEnd::Completed { .. } | ReplyEnd::Cancelled => None,
+        })
+        .collect();
+    let codes: Vec<Option<&str>> = told(&failures, |failure| Some(failure.code.as_str()));
+    let said: Vec<Option<&str>> = told(&failures, |failure| Some(failure.message.as_str()));
+    let reasons: Vec<Option<&str>> = told(&failures, |failure| Some(failure.reason?.as_str()));
+    let estimated: Vec<bool> = rows.iter().map(|row| is_estimated(row.end.usage)).collect();
     let firsts: Vec<Option<i64>> = rows
         .iter()
         .map(|row| row.end.first_token_ms.map(bigint))
         .collect();
     let latencies: Vec<i64> = rows.iter().map(|row| bigint(row.end.latency_ms)).collect();
-    let params: [&(dyn ToSql + Sync); 13] = [
+    let params: [&(dyn ToSql + Sync); 15] = [
         &tenants, &ids, &nodes, &fences, &states, &texts, &models, &inputs, &outputs, &codes,
-        &reasons, &firsts, &latencies,
+        &said, &firsts, &latencies, &reasons, &estimated,
     ];
     let ended = transaction.run(statement, &params).await?;
     check("replies end", ended.len(), rows.len())
+}
+
+/// One column of the replies that failed.
+fn told<'a>(
+    failures: &[Option<&'a ReplyFailure>],
+    column: impl Fn(&'a ReplyFailure) -> Option<&'a str>,
+) -> Vec<Option<&'a str>> {
+    failures.iter().map(|failure| column((*failure)?)).collect()
+}
+
+fn is_estimated(usage: Option<Usage>) -> bool {
+    usage.is_some_and(|usage| usage.estimated)
 }
 
 fn check(statement: &'static str, changed: usize, expected: usize) -> Result<(), StorageError> {

@@ -23,7 +23,7 @@ test("every kind of frame has a golden one", () => {
   const states = Object.values(server).flatMap((frame: ServerFrame) =>
     frame.type === "reply" ? [frame.state] : [],
   );
-  assert.deepEqual(states.sort(), ["cancelled", "failed", "queued", "started"]);
+  assert.deepEqual([...new Set(states)].sort(), ["cancelled", "failed", "queued", "started"]);
 });
 
 test("offsets of the golden deltas count UTF-16 code units", () => {

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
-    BotId, ClientMessageId, EndedReply, Epoch, NodeId, ReplyState, Role, Seq, SessionId, TenantId,
-    Timestamp,
+    BotId, ClientMessageId, EndedReply, Epoch, FailureReason, NodeId, ReplyState, Role, Seq,
+    SessionId, TenantId, Timestamp, Usage,
 };
 use tokio::time::Instant;
 
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, NewMessage,
-    NewSession, PageSize, PendingReply, ReplyEnd, SessionRecord, StoreError, StoredMessage,
+    NewSession, PageSize, PendingReply, ReplyEnd, Said, SessionRecord, StoreError, StoredMessage,
     TenantLimits, Transcript,
 };
 
@@ -150,12 +149,39 @@ impl Rows {
         self.page(session, messages, surplus > 0)
     }
 
+    pub(super) fn list_prompt(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        to: Seq,
+        size: PageSize,
+    ) -> Vec<Said> {
+        let Some(row) = self.session(tenant, session) else {
+            return Vec::new();
+        };
+        let mut said: Vec<Said> = row.messages.iter().map(|m| row.said(m)).collect();
+        said.extend(row.replies.values().filter_map(ReplyRow::said));
+        said.retain(|said| said.at < to || (said.at == to && !said.answers));
+        said.sort_by_key(|said| (said.at, said.answers));
+        let texts = said.iter().rev().map(|said| said.text.len());
+        let surplus = said.len() - fitting(texts, size);
+        said.split_off(surplus)
+    }
+
     pub(super) fn ended(&self, session: SessionId, first: Seq, last: Seq) -> Vec<EndedReply> {
         let Some(row) = self.sessions.get(&session) else {
             return Vec::new();
         };
         let in_page = row.replies.range(first..=last);
         in_page.filter_map(|(_, reply)| reply.ended()).collect()
+    }
+
+    pub(super) fn usage_of_ended(&self, session: SessionId) -> Vec<Option<Usage>> {
+        let Some(row) = self.sessions.get(&session) else {
+            return Vec::new();
+        };
+        let ends = row.replies.values().filter(|reply| reply.ended().is_some());
+        ends.map(|reply| reply.end.as_ref()?.usage).collect()
     }
 
     pub(super) fn pending(&self, session: SessionId) -> Vec<PendingReply> {
@@ -203,18 +229,13 @@ impl Rows {
         messages: impl Iterator<Item = &'a StoredMessage>,
         size: PageSize,
     ) -> usize {
-        let mut bytes = 0;
-        messages
-            .take(size.messages as usize)
-            .take_while(|message| {
-                let fits = bytes < size.bytes as usize;
-                let ended = self.ended(message.session, message.seq, message.seq);
-                let ended = ended.iter().map(|ended| ended.text.len().min(ENDED_TEXT));
-                let metadata = message.metadata.as_ref().map_or(0, |m| m.as_str().len());
-                bytes += message.text.len() + metadata + ended.sum::<usize>();
-                fits
-            })
-            .count()
+        let bytes = messages.map(|message| {
+            let ended = self.ended(message.session, message.seq, message.seq);
+            let ended = ended.iter().map(|ended| ended.text.len().min(ENDED_TEXT));
+            let metadata = message.metadata.as_ref().map_or(0, |m| m.as_str().len());
+            message.text.len() + metadata + ended.sum::<usize>()
+        });
+        fitting(bytes, size)
     }
 
     fn session(&self, tenant: TenantId, session: SessionId) -> Option<&SessionRow> {
@@ -254,6 +275,18 @@ impl SessionRow {
         self.messages.iter().find(|message| message.id == id)
     }
 
+    fn said(&self, message: &StoredMessage) -> Said {
+        let mut replies = self.replies.values();
+        let question = replies.find(|row| Some(row.pending.reply) == message.reply);
+        Said {
+            at: question.map_or(message.seq, |row| row.pending.to),
+            role: message.role,
+            answers: question.is_some(),
+            filtered: false,
+            text: message.text.clone(),
+        }
+    }
+
     fn store(&mut self, new: NewMessage) -> Result<Appended, AppendRefusal> {
         if let Some(stored) = self.find(new.id) {
             if stored.text != new.text || stored.reply.is_some() {
@@ -282,6 +315,7 @@ impl SessionRow {
             model: None,
             usage: None,
             latency_ms: None,
+            cut: None,
         };
         self.messages.push(message.clone());
         if let Some((reply, node, fence)) = new.reply {
@@ -319,7 +353,7 @@ impl SessionRow {
         if !is_repeat {
             row.end = Some(end.clone());
         }
-        if end.end != ReplyEnd::Completed {
+        if !matches!(end.end, ReplyEnd::Completed { .. }) {
             return Ok(Appended::ReplyEnded);
         }
         if !is_repeat {
@@ -335,13 +369,30 @@ impl SessionRow {
 }
 
 impl ReplyRow {
+    /// What was shown of a reply that ended without a message.
+    fn said(&self) -> Option<Said> {
+        let end = self.end.as_ref()?;
+        let filtered = match &end.end {
+            ReplyEnd::Completed { .. } => return None,
+            ReplyEnd::Cancelled => false,
+            ReplyEnd::Failed(failure) => failure.reason == Some(FailureReason::Filtered),
+        };
+        Some(Said {
+            at: self.pending.to,
+            role: Role::Assistant,
+            answers: true,
+            filtered,
+            text: end.text.clone(),
+        })
+    }
+
     fn ended(&self) -> Option<EndedReply> {
         let end = self.end.as_ref()?;
         let state = match &end.end {
-            ReplyEnd::Completed => return None,
+            ReplyEnd::Completed { .. } => return None,
             ReplyEnd::Cancelled => ReplyState::Cancelled,
-            ReplyEnd::Failed(code, message) => ReplyState::Failed {
-                error: ErrorBody::new(*code, message),
+            ReplyEnd::Failed(failure) => ReplyState::Failed {
+                error: failure.body(),
             },
         };
         Some(EndedReply {
@@ -369,6 +420,10 @@ fn answer(end: &FinishedReply, seq: Seq) -> StoredMessage {
         model: end.model.clone(),
         usage: end.usage,
         latency_ms: Some(end.latency_ms),
+        cut: match end.end {
+            ReplyEnd::Completed { cut } => cut,
+            _ => None,
+        },
     }
 }
 
@@ -377,4 +432,17 @@ fn cut(ended: &mut EndedReply, bytes: usize) {
     let whole = ended.text.len();
     ended.text.truncate(ended.text.floor_char_boundary(bytes));
     ended.text_bytes = (ended.text.len() < whole).then_some(whole as u64);
+}
+
+/// How many texts of these lengths, in their order, one page holds.
+fn fitting(lengths: impl Iterator<Item = usize>, size: PageSize) -> usize {
+    let mut bytes = 0;
+    lengths
+        .take(size.messages as usize)
+        .take_while(|length| {
+            let fits = bytes < size.bytes as usize;
+            bytes += length;
+            fits
+        })
+        .count()
 }

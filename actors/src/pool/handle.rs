@@ -1,0 +1,205 @@
+//! The way to the pool, and what it hands out: the right to have one request running at an upstream.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use actix::prelude::*;
+use hubbub_protocol::SessionId;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::health::Returned;
+use super::{LlmPool, Place, PoolConfig};
+use crate::capacity;
+use crate::ports::{Upstream, UpstreamError};
+use crate::rejection::Rejection;
+use crate::supervision::{Fatal, Permanent};
+
+/// How an attempt went, as far as the upstream's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It wrote an answer.
+    Answered,
+    /// It took the request, and ended it for a reason that lies in the request.
+    Responded,
+    /// It failed, and may fail others too; perhaps it said for how long.
+    Faulty(Option<Duration>),
+    /// It takes no request like this one, whatever it asks.
+    Misconfigured,
+    /// Nothing is known of it: nobody waited for its answer.
+    Neutral,
+}
+
+impl From<UpstreamError> for Outcome {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Refused | UpstreamError::Filtered => Self::Responded,
+            UpstreamError::Misconfigured => Self::Misconfigured,
+            UpstreamError::Busy(pause) => Self::Faulty(pause),
+            UpstreamError::Unreachable
+            | UpstreamError::TimedOut
+            | UpstreamError::Failed
+            | UpstreamError::Cut
+            | UpstreamError::Garbage => Self::Faulty(None),
+        }
+    }
+}
+
+/// What a reply asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// For whom.
+    pub(crate) session: SessionId,
+    /// The model asked for, if not each upstream's own.
+    pub(crate) model: Option<String>,
+    /// Names of upstreams, best first; empty for the default route.
+    pub(crate) route: Arc<[String]>,
+    /// Not these.
+    pub(crate) excluded: Vec<usize>,
+    /// These failed the reply, as often as they are named: others first.
+    pub(crate) tried: Vec<usize>,
+}
+
+/// A held slot of an upstream. Dropping it frees the slot.
+pub(crate) struct Permit {
+    pub(super) upstream: Arc<dyn Upstream>,
+    pub(super) index: usize,
+    /// Every upstream of the reply's route.
+    pub(super) route: Arc<[usize]>,
+    pub(super) generation: u64,
+    pub(super) returned: Returned,
+    pub(super) held_since: Instant,
+    pub(super) pool: PoolHandle,
+}
+
+impl Permit {
+    pub(crate) fn upstream(&self) -> &Arc<dyn Upstream> {
+        &self.upstream
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn route(&self) -> &Arc<[usize]> {
+        &self.route
+    }
+
+    /// Tells that the upstream answers while the answer goes on: others need not wait for its end.
+    pub(crate) fn answers(&self) {
+        let learn = Learn {
+            index: self.index,
+            generation: self.generation,
+            returned: Returned {
+                outcome: Outcome::Answered,
+                ..self.returned.clone()
+            },
+        };
+        // If the pool is too busy for it, it learns it from the end of the answer.
+        drop(self.pool.actor.try_send(learn));
+    }
+
+    pub(crate) fn release(mut self, outcome: Outcome) {
+        self.returned.outcome = outcome;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.pool.actor.send_lifecycle(Release {
+            index: self.index,
+            generation: self.generation,
+            returned: self.returned.clone(),
+            held: self.held_since.elapsed(),
+        });
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Acquire {
+    pub(super) wish: Wish,
+    pub(super) place: watch::Sender<Option<Place>>,
+    pub(super) grant: oneshot::Sender<Result<Permit, Rejection>>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Release {
+    pub(super) index: usize,
+    pub(super) generation: u64,
+    pub(super) returned: Returned,
+    pub(super) held: Duration,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Learn {
+    pub(super) index: usize,
+    pub(super) generation: u64,
+    pub(super) returned: Returned,
+}
+
+/// The pool's own handle, which it finds once it exists.
+pub(super) type OwnHandle = Arc<OnceLock<Weak<Permanent<LlmPool>>>>;
+
+/// The way to the pool.
+#[derive(Clone)]
+pub(crate) struct PoolHandle {
+    pub(super) actor: Arc<Permanent<LlmPool>>,
+    pub(super) queue_wait: Duration,
+    pub(super) first_sign_wait: Duration,
+}
+
+impl PoolHandle {
+    pub(crate) fn start(config: PoolConfig, fatal: Fatal) -> Self {
+        let (queue_wait, first_sign_wait) = (config.queue_wait, config.first_sign_wait);
+        let generations = std::cell::Cell::new(0);
+        // The pool hands out permits that lead back to it, so it needs its own handle once it exists.
+        let own = OwnHandle::default();
+        let slot = own.clone();
+        let actor = Permanent::start("llm_pool", capacity::POOL_MAILBOX, fatal, move || {
+            generations.set(generations.get() + 1);
+            LlmPool::new(config.clone(), generations.get(), slot.clone())
+        });
+        // Set once, right here, before anybody can send the pool anything.
+        let _already_set = own.set(Arc::downgrade(&actor));
+        Self {
+            actor,
+            queue_wait,
+            first_sign_wait,
+        }
+    }
+
+    /// Longest wait of a reply for the first sign of life, over all its attempts.
+    pub(crate) fn first_sign_wait(&self) -> Duration {
+        self.first_sign_wait
+    }
+
+    /// Waits for a slot of an upstream of the route, but not beyond `until`; `place` tells where one
+    /// stands meanwhile.
+    pub(crate) async fn acquire(
+        &self,
+        wish: Wish,
+        until: Option<Instant>,
+        place: watch::Sender<Option<Place>>,
+    ) -> Result<Permit, Rejection> {
+        let (grant, granted) = oneshot::channel();
+        let deadline = Instant::now() + self.queue_wait;
+        let deadline = until.map_or(deadline, |until| deadline.min(until));
+        let places = place.subscribe();
+        let sent = self.actor.try_send(Acquire { wish, place, grant });
+        if sent.is_err() {
+            return Err(Rejection::overloaded());
+        }
+        match tokio::time::timeout_at(deadline, granted).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_pool_died)) => Err(Rejection::unavailable()),
+            // Too many wait, or nobody answers.
+            Err(_elapsed) if places.borrow().is_none_or(|place| !place.paused) => {
+                Err(Rejection::overloaded())
+            }
+            Err(_elapsed) => Err(Rejection::unavailable()),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+ALTER TABLE replies
+  DROP COLUMN usage_estimated,
+  DROP COLUMN reason;
+ALTER TABLE messages
+  DROP COLUMN usage_estimated,
+  DROP COLUMN cut;
