@@ -4,6 +4,7 @@
 //! errors at once; a running server's configuration never changes.
 
 mod check;
+mod dialect;
 mod limits;
 mod models;
 mod problem;
@@ -12,6 +13,7 @@ mod render;
 mod secret;
 mod sections;
 mod source;
+mod upstreams;
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +21,15 @@ mod tests;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+pub use dialect::{ApiKeyHeader, OutputBound, UpstreamDialect};
 pub use limits::LimitsConfig;
-pub use models::{BaseUrl, EMBEDDED_UPSTREAM, LlmConfig, ModelConfig, UpstreamConfig};
+pub use models::{EMBEDDED_UPSTREAM, LlmConfig, ModelConfig};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use render::EffectiveConfig;
 pub use secret::Secret;
 pub use sections::{DatabaseConfig, LogConfig, LogFormat, ServerConfig, SessionConfig};
 pub use source::{Inputs, Source};
+pub use upstreams::{BaseUrl, UpstreamConfig, UpstreamTimeouts};
 
 use reader::Reader;
 use source::Layers;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::models::BaseUrl;
 use super::secret::Secret;
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {
@@ -35,22 +34,6 @@ pub(super) fn origin(text: &str) -> Option<String> {
 pub(super) fn postgres_url(text: &str) -> Option<Secret> {
     let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
     (known && text.parse::<tokio_postgres::Config>().is_ok()).then(|| Secret::new(text))
-}
-
-/// A user in the URL would be logged with it.
-pub(super) fn base_url(text: &str) -> Option<BaseUrl> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return path
-            .starts_with('/')
-            .then(|| BaseUrl::Unix(PathBuf::from(path)));
-    }
-    let url = Url::parse(text).ok()?;
-    let plain = matches!(url.scheme(), "http" | "https")
-        && url.has_host()
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && no_user(&url);
-    plain.then(|| BaseUrl::Http(url.as_str().trim_end_matches('/').to_owned()))
 }
 
 /// What an HTTP header can carry.

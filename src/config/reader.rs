@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use serde_json::{Map, Value as Json};
 use toml::Value;
 
 use super::problem::{ConfigErrors, ConfigProblem};
@@ -203,6 +204,32 @@ impl Reader {
         };
         self.read(key, allowed.to_owned(), Some(Vec::new()), parse, show)
             .unwrap_or_default()
+    }
+
+    /// Named values: a table in TOML, or a JSON object in a text.
+    pub(super) fn object<T>(
+        &mut self,
+        key: Key,
+        allowed: &str,
+        parse: impl Fn(Map<String, Json>) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let parse = |given: &Given| {
+            let object = match given {
+                Given::Toml(table @ Value::Table(_)) => serde_json::to_value(table).ok()?,
+                given => serde_json::from_str(text(given)?).ok()?,
+            };
+            match object {
+                Json::Object(object) => parse(object),
+                _ => None,
+            }
+        };
+        // A literal string of TOML, where it can be one: JSON is full of quotes.
+        let show = |value: &T| match show(value) {
+            json if json.contains('\'') => quote(&json),
+            json => format!("'{json}'"),
+        };
+        self.read(key, allowed.to_owned(), None, parse, show)
     }
 
     /// Where the current section's `name` was set.

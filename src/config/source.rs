@@ -175,7 +175,7 @@ fn flatten(prefix: &str, table: Table, into: &mut BTreeMap<String, (Given, Sourc
             format!("{prefix}.{name}")
         };
         match value {
-            Value::Table(inner) => flatten(&key, inner, into),
+            Value::Table(inner) if !is_one_value(&key) => flatten(&key, inner, into),
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_table) => {
                 for (index, item) in items.into_iter().enumerate() {
                     if let Value::Table(inner) = item {
@@ -188,4 +188,11 @@ fn flatten(prefix: &str, table: Table, into: &mut BTreeMap<String, (Given, Sourc
             }
         }
     }
+}
+
+/// Whether the table with this key is a value of its own, whose names are the user's.
+fn is_one_value(key: &str) -> bool {
+    key.strip_prefix("upstreams.")
+        .and_then(|member| member.split_once('.'))
+        .is_some_and(|(_, name)| matches!(name, "extra_body" | "headers"))
 }

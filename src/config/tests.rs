@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod upstreams;
+
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -128,12 +130,18 @@ fn values_of_the_wrong_type_are_refused() {
 
 #[test]
 fn secrets_appear_nowhere() {
-    let text =
-        format!("{UPSTREAM}api_key = 'sk-canary'\n[database]\nurl = 'postgres://u:canary@h/d'\n");
+    let text = format!(
+        "{UPSTREAM}api_key = 'sk-canary'\nheaders = {{ a = 'canary' }}\nquery = 'key=canary'\n[database]\nurl = 'postgres://u:canary@h/d'\n"
+    );
     let (config, effective) = load(&text).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
     assert!(!effective.to_string().contains("canary"));
     assert!(effective.to_string().contains("api_key = \"***\""));
+    assert!(
+        effective
+            .to_string()
+            .contains("headers = '{\"a\":\"***\"}'")
+    );
     assert_eq!(
         config.upstreams[0].api_key.as_ref().unwrap().expose(),
         "sk-canary"

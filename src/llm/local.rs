@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BaseUrl, EMBEDDED_UPSTREAM, ModelConfig, UpstreamConfig};
+use crate::config::{
+    BaseUrl, EMBEDDED_UPSTREAM, ModelConfig, UpstreamConfig, UpstreamDialect, UpstreamTimeouts,
+};
 
 use program::{Ended, Program};
 
@@ -84,9 +86,13 @@ impl LocalModel {
             api_key: None,
             slots: self.slots,
             context_tokens: CONTEXT_TOKENS,
-            first_token_timeout: Duration::from_mins(1),
-            token_timeout: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(2),
+            timeouts: UpstreamTimeouts {
+                connect: Duration::from_secs(2),
+                first_token: Duration::from_mins(1),
+                token: Duration::from_secs(20),
+                ..UpstreamTimeouts::default()
+            },
+            dialect: UpstreamDialect::default(),
         }
     }
 

@@ -1,11 +1,21 @@
-//! The OpenAI dialect: streaming chat completions, as OpenAI, vLLM, Ollama and llama.cpp speak it.
+//! The OpenAI dialect: streaming chat completions, as everybody speaks it who says so.
 //!
 //! An attempt lives as long as its stream; dropping the stream closes the HTTP request, which is how
 //! an upstream learns that nobody listens. What a provider says about an error stays in our log.
 
+mod answer;
 mod attempt;
+mod chunk;
 mod client;
-mod wire;
+pub mod decoder;
+mod finish;
+mod json_lines;
+mod refusal;
+mod repair;
+mod request;
+mod response;
+mod text;
+mod words;
 
 #[cfg(test)]
 mod tests;

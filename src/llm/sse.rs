@@ -1,20 +1,34 @@
-//! Server-sent events as they arrive: bytes in, the data of events out. No I/O, bounded memory.
+//! Server-sent events as they arrive: bytes in, events out. No I/O, bounded memory.
 //!
-//! Why not `eventsource-stream`: it bounds neither a line nor an event, and allocates three strings
-//! for each; this hands out a borrowed text. Names, ids and retry times are not used by any dialect.
+//! Lenient where real upstreams are careless: an event needs no blank line before the next one, the last
+//! needs none at all, names of fields may be indented, and a line that is no field is handed on, since
+//! it may be bare JSON. Why not a crate: `docs/adr/0015-upstreams-read-by-what-is-meant.md`.
 
 /// Most bytes of one line, and of one event's data.
 pub(super) const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// Not a stream of events we can follow.
+/// Longest name of an event that is kept; none that matters is longer.
+const MAX_NAME_BYTES: usize = 32;
+
+/// A line or an event is larger than [`MAX_EVENT_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SseError {
-    /// A line or an event is larger than [`MAX_EVENT_BYTES`].
-    #[error("an event is too large")]
-    TooLarge,
-    /// An event's data is not UTF-8.
-    #[error("an event is not UTF-8")]
-    NotUtf8,
+#[error("an event is too large")]
+pub(super) struct TooLarge;
+
+/// What a stream consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Item<'a> {
+    /// A comment, a blank line that ends nothing, a field without meaning here: the other side lives.
+    KeepAlive,
+    /// An event.
+    Event {
+        /// Its `event:` field, without blanks; empty for most.
+        name: &'a [u8],
+        /// Its `data:` lines, joined by `\n`. May be empty, and need not be UTF-8.
+        data: &'a [u8],
+    },
+    /// A line that is no field of an event.
+    Line(&'a [u8]),
 }
 
 /// Splits a byte stream, cut anywhere, into events.
@@ -22,21 +36,28 @@ pub(super) enum SseError {
 pub(super) struct SseParser {
     /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
-    /// The data of the event so far, each line followed by `\n`.
-    data: Vec<u8>,
+    event: Event,
     /// The last chunk ended in `\r`: a `\n` at the start of the next belongs to it.
     after_cr: bool,
     /// The first line, which may begin with a byte order mark, is complete.
     started: bool,
 }
 
+/// The event so far.
+#[derive(Debug, Default)]
+struct Event {
+    name: Vec<u8>,
+    /// Each line followed by `\n`.
+    data: Vec<u8>,
+}
+
 impl SseParser {
-    /// Takes the next bytes and hands each event they complete to `event`.
+    /// Takes the next bytes and hands each item they complete to `item`.
     pub(super) fn feed(
         &mut self,
         chunk: &[u8],
-        mut event: impl FnMut(&str),
-    ) -> Result<(), SseError> {
+        mut item: impl FnMut(Item<'_>),
+    ) -> Result<(), TooLarge> {
         let mut rest = chunk;
         if self.after_cr && !rest.is_empty() {
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
@@ -53,11 +74,11 @@ impl SseParser {
                 [] => &[],
             };
             if self.line.is_empty() {
-                self.take_line(line, &mut event)?;
+                self.take_line(line, &mut item)?;
             } else {
                 self.keep(line)?;
                 let whole = std::mem::take(&mut self.line);
-                self.take_line(&whole, &mut event)?;
+                self.take_line(&whole, &mut item)?;
                 // The buffer goes back, so a stream cut in mid-line allocates once.
                 self.line = whole;
                 self.line.clear();
@@ -66,123 +87,141 @@ impl SseParser {
         self.keep(rest)
     }
 
-    fn keep(&mut self, part: &[u8]) -> Result<(), SseError> {
+    /// The stream is over: hands on the line and the event that nothing ended. Whether they are whole
+    /// is for the reader to see.
+    pub(super) fn finish(&mut self, mut item: impl FnMut(Item<'_>)) -> Result<(), TooLarge> {
+        let rest = std::mem::take(&mut self.line);
+        if !rest.is_empty() {
+            self.take_line(&rest, &mut item)?;
+        }
+        self.event.dispatch(&mut item);
+        Ok(())
+    }
+
+    fn keep(&mut self, part: &[u8]) -> Result<(), TooLarge> {
         if self.line.len() + part.len() > MAX_EVENT_BYTES {
-            return Err(SseError::TooLarge);
+            return Err(TooLarge);
         }
         self.line.extend_from_slice(part);
         Ok(())
     }
 
-    fn take_line(&mut self, line: &[u8], event: &mut impl FnMut(&str)) -> Result<(), SseError> {
+    fn take_line(&mut self, line: &[u8], item: &mut impl FnMut(Item<'_>)) -> Result<(), TooLarge> {
         let line = if std::mem::replace(&mut self.started, true) {
             line
         } else {
             line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line)
         };
-        if line.is_empty() {
-            return self.end_event(event);
+        if line.trim_ascii().is_empty() {
+            if !self.event.dispatch(item) {
+                item(Item::KeepAlive);
+            }
+            return Ok(());
         }
-        let value = match line.strip_prefix(b"data") {
-            Some([b':', b' ', value @ ..] | [b':', value @ ..]) => value,
-            Some([]) => &[],
-            // A comment, or a field nobody here needs.
-            _ => return Ok(()),
-        };
+        match Field::of(line) {
+            Field::Data(value) => {
+                if self.event.is_over_before(value) {
+                    self.event.dispatch(item);
+                }
+                self.event.append(value)?;
+            }
+            Field::Name(name) => {
+                // Between two events without a blank line, a name begins the second.
+                if !self.event.data.is_empty() {
+                    self.event.dispatch(item);
+                }
+                self.event.name = name
+                    .get(..MAX_NAME_BYTES.min(name.len()))
+                    .unwrap_or_default()
+                    .to_vec();
+            }
+            // Said by servers that mistook the name of an event for that of a field.
+            Field::Error(data) => {
+                self.event.dispatch(item);
+                item(Item::Event {
+                    name: b"error",
+                    data,
+                });
+            }
+            Field::Meaningless => item(Item::KeepAlive),
+            Field::None => item(Item::Line(line)),
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    /// Whether a further line of data cannot belong to the same event: after a whole object, JSON has
+    /// no other.
+    fn is_over_before(&self, next: &[u8]) -> bool {
+        let next = next.trim_ascii();
+        self.data.trim_ascii_end().ends_with(b"}") && (next.starts_with(b"{") || next == b"[DONE]")
+    }
+
+    fn append(&mut self, value: &[u8]) -> Result<(), TooLarge> {
         if self.data.len() + value.len() >= MAX_EVENT_BYTES {
-            return Err(SseError::TooLarge);
+            return Err(TooLarge);
         }
         self.data.extend_from_slice(value);
         self.data.push(b'\n');
         Ok(())
     }
 
-    fn end_event(&mut self, event: &mut impl FnMut(&str)) -> Result<(), SseError> {
-        if let Some(data) = self.data.strip_suffix(b"\n") {
-            event(std::str::from_utf8(data).map_err(|_| SseError::NotUtf8)?);
-            self.data.clear();
+    /// Hands it on, if there is one.
+    fn dispatch(&mut self, item: &mut impl FnMut(Item<'_>)) -> bool {
+        let is_one = if let Some(data) = self.data.strip_suffix(b"\n") {
+            let name = &self.name;
+            item(Item::Event { name, data });
+            true
+        } else {
+            false
+        };
+        self.name.clear();
+        self.data.clear();
+        is_one
+    }
+}
+
+/// What a line says.
+enum Field<'a> {
+    Data(&'a [u8]),
+    Name(&'a [u8]),
+    Error(&'a [u8]),
+    /// A comment, or a field of the standard that no dialect uses.
+    Meaningless,
+    /// Not a field.
+    None,
+}
+
+impl<'a> Field<'a> {
+    fn of(line: &'a [u8]) -> Self {
+        // As nearly every line is.
+        if let Some(value) = line.strip_prefix(b"data: ") {
+            return Self::Data(value);
         }
-        Ok(())
+        let line = line.trim_ascii_start();
+        let at = line.iter().position(|byte| *byte == b':');
+        let (name, value) = match at {
+            Some(at) => line.split_at(at),
+            None => (line, [].as_slice()),
+        };
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let name = name.trim_ascii_end();
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("data") {
+            Self::Data(value)
+        } else if is("event") {
+            Self::Name(value.trim_ascii())
+        } else if is("error") && at.is_some() {
+            Self::Error(value)
+        } else if is("") || is("id") || is("retry") {
+            Self::Meaningless
+        } else {
+            Self::None
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn parse(chunks: &[&[u8]]) -> Result<Vec<String>, SseError> {
-        let mut parser = SseParser::default();
-        let mut events = Vec::new();
-        for chunk in chunks {
-            parser.feed(chunk, |event| events.push(event.to_owned()))?;
-        }
-        Ok(events)
-    }
-
-    const STREAM: &str = "\u{feff}: hello\r\ndata: {\"a\":\"žluťoučký 🐎\"}\r\n\r\nevent: x\ndata:1\n\
-        data: 2\ndata\n\nid: 7\n\nretry: 1\rdata:  two\r\rdatax: no\n\ndata: [DONE]\n\ndata: unfinished";
-
-    #[test]
-    fn events_are_split_as_the_standard_says() {
-        let events = parse(&[STREAM.as_bytes()]).unwrap();
-        assert_eq!(
-            events,
-            ["{\"a\":\"žluťoučký 🐎\"}", "1\n2\n", " two", "[DONE]"]
-        );
-    }
-
-    #[test]
-    fn a_split_at_any_two_bytes_gives_the_same_events() {
-        let (bytes, whole) = (STREAM.as_bytes(), parse(&[STREAM.as_bytes()]).unwrap());
-        for first in 0..=bytes.len() {
-            for second in first..=bytes.len() {
-                let parts = [&bytes[..first], &bytes[first..second], &bytes[second..]];
-                assert_eq!(
-                    parse(&parts).unwrap(),
-                    whole,
-                    "split at {first} and {second}"
-                );
-            }
-        }
-        let single: Vec<_> = bytes.chunks(1).collect();
-        assert_eq!(parse(&single).unwrap(), whole);
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut parser = SseParser::default();
-        let chunk = vec![b'x'; 64 * 1024];
-        let endless_line = (0..100).find_map(|_| parser.feed(&chunk, |_| ()).err());
-        assert_eq!(endless_line, Some(SseError::TooLarge));
-        assert!(parser.line.len() <= MAX_EVENT_BYTES);
-
-        let mut parser = SseParser::default();
-        let line = [b"data: ".as_slice(), &chunk, b"\n"].concat();
-        let endless_event = (0..100).find_map(|_| parser.feed(&line, |_| ()).err());
-        assert_eq!(endless_event, Some(SseError::TooLarge));
-        assert!(parser.data.len() <= MAX_EVENT_BYTES);
-    }
-
-    #[test]
-    fn data_that_is_not_utf_8_is_refused() {
-        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(SseError::NotUtf8));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_in_any_chunks_give_the_same_answer(
-            bytes in proptest::collection::vec(
-                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b' '), Just(b'd'), any::<u8>()],
-                0..200,
-            ),
-            lines in "(data: ?[a-zč]{0,4}(\n|\r|\r\n){1,2}){0,6}",
-            size in 1_usize..20,
-        ) {
-            let bytes = [lines.as_bytes(), &bytes].concat();
-            let chunks: Vec<_> = bytes.chunks(size).collect();
-            prop_assert_eq!(parse(&chunks), parse(&[&bytes]));
-        }
-    }
-}
+mod tests;

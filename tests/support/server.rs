@@ -57,6 +57,8 @@ pub fn spoiled(mode: Mode) -> Behaviour {
 #[derive(Clone, Default)]
 pub struct Setup {
     upstreams: Vec<(String, Behaviour)>,
+    /// Upstreams of the test's own: name and base URL.
+    endpoints: Vec<(String, String)>,
     settings: String,
 }
 
@@ -69,6 +71,12 @@ impl Setup {
     /// No upstream yet.
     pub fn upstream(mut self, name: &str, behaviour: Behaviour) -> Self {
         self.upstreams.push((name.to_owned(), behaviour));
+        self
+    }
+
+    /// An upstream that the test serves itself.
+    pub fn endpoint(mut self, name: &str, base_url: &str) -> Self {
+        self.endpoints.push((name.to_owned(), base_url.to_owned()));
         self
     }
 
@@ -138,15 +146,11 @@ impl TestServer {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let upstream = simllm::serve(listener, behaviour).unwrap();
             drop(entered);
-            write!(
-                config,
-                "[[upstreams]]\nname = \"{name}\"\nbase_url = \"{}\"\nmodel = \"sim\"\nslots = 256\n\
-                 context_tokens = 100000\nfirst_token_timeout_ms = 1500\ntoken_timeout_ms = 1500\n\
-                 connect_timeout_ms = 500\n",
-                upstream.base_url()
-            )
-            .unwrap();
+            write_upstream(&mut config, &name, &upstream.base_url());
             upstreams.push((name, upstream));
+        }
+        for (name, base_url) in setup.endpoints {
+            write_upstream(&mut config, &name, &base_url);
         }
         std::fs::write(config_file(&folder), config).unwrap();
         let (child, address) = spawn(&folder);
@@ -281,6 +285,16 @@ impl Drop for TestServer {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
+}
+
+fn write_upstream(config: &mut String, name: &str, base_url: &str) {
+    write!(
+        config,
+        "[[upstreams]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\nmodel = \"sim\"\nslots = 256\n\
+         context_tokens = 100000\nfirst_token_timeout_ms = 1500\ntoken_timeout_ms = 1500\n\
+         connect_timeout_ms = 500\n"
+    )
+    .unwrap();
 }
 
 /// Sends a signal to a process.

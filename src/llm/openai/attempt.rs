@@ -5,47 +5,62 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
-use hubbub_actors::ports::{ChatRequest, UpstreamError, UpstreamEvent};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use futures_util::stream::StreamExt;
+use hubbub_actors::ports::{ALIVE_EVERY, ChatRequest, UpstreamError, UpstreamEvent};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::config::UpstreamConfig;
-use crate::telemetry::logs::truncated;
+use crate::config::{UpstreamConfig, UpstreamTimeouts};
 
 use super::client::Endpoint;
-use super::wire::{self, Decoder, Events};
+use super::decoder::{Close, Decoder, Events};
+use super::response::{Body, Refused, accepted};
+use super::words;
 
-/// Most bytes of a refusal that are read, and most time for it: it is only for the log.
-const REFUSAL_BYTES: usize = 512;
-const REFUSAL_WAIT: Duration = Duration::from_millis(500);
-
-/// An upstream that asks for a longer pause is as good as down.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// After a good end only counts are missing: they are not waited for longer than this.
+const AFTER_END: Duration = Duration::from_secs(2);
 
 /// One attempt, driven by whoever polls its stream.
 pub(super) struct Attempt {
     phase: Phase,
     upstream: String,
-    model: String,
-    token_timeout: Duration,
+    endpoint: Arc<Endpoint>,
+    /// Kept until the first text, so that a refusal that quotes it is not logged with the quotation.
+    request: Option<ChatRequest>,
+    timeouts: UpstreamTimeouts,
     decoder: Decoder,
     events: Events,
-    /// When the first token, later the next, is overdue.
+    /// When the next sign of life is overdue.
     deadline: Instant,
+    /// When the whole answer is.
+    last_deadline: Instant,
+    /// Until when counts are waited for, after a good end.
+    end_deadline: Option<Instant>,
     /// Fires no later than `deadline`. Moving a timer for every token costs more than to look at the
     /// clock, so it is only moved when it fires early.
     timer: Pin<Box<Sleep>>,
     started: Instant,
+    alive_at: Option<Instant>,
     first_text: bool,
+    /// Status of the response, once there is one.
+    status: Option<u16>,
+    /// Why the attempt failed, for the log.
+    said: String,
     outcome: &'static str,
 }
 
 enum Phase {
-    Created(Arc<Endpoint>, ChatRequest),
-    Streaming(BoxStream<'static, reqwest::Result<Bytes>>),
+    Created,
+    Streaming(Body),
     Over,
+}
+
+/// What came of waiting for the body.
+enum Read {
+    Bytes(Bytes),
+    Broken(reqwest::Error),
+    End,
+    /// Nothing, in time.
+    Late,
 }
 
 impl Attempt {
@@ -54,19 +69,26 @@ impl Attempt {
         endpoint: Arc<Endpoint>,
         request: ChatRequest,
     ) -> Self {
-        let started = Instant::now();
-        let deadline = started + config.first_token_timeout;
+        let (started, timeouts) = (Instant::now(), config.timeouts);
+        let last_deadline = started + timeouts.answer;
+        let deadline = (started + timeouts.first_token).min(last_deadline);
         Self {
-            phase: Phase::Created(endpoint, request),
+            phase: Phase::Created,
             upstream: config.name.clone(),
-            model: config.model.clone(),
-            token_timeout: config.token_timeout,
+            endpoint,
+            request: Some(request),
+            timeouts,
             decoder: Decoder::default(),
             events: Events::new(),
             deadline,
+            last_deadline,
+            end_deadline: None,
             timer: Box::pin(sleep_until(deadline)),
             started,
+            alive_at: None,
             first_text: false,
+            status: None,
+            said: String::new(),
             outcome: "cancelled",
         }
     }
@@ -75,72 +97,119 @@ impl Attempt {
     pub(super) async fn next(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
         loop {
             if let Some(event) = self.events.pop_front() {
-                self.note(&event);
-                return Some(event);
+                if self.is_told(&event) {
+                    return Some(event);
+                }
+                continue;
             }
             match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return None,
-                Phase::Created(endpoint, request) => match self.send(&endpoint, &request).await {
+                Phase::Created => match self.send().await {
                     Ok(body) => self.phase = Phase::Streaming(body),
                     Err(error) => self.events.push_back(Err(error)),
                 },
                 Phase::Streaming(mut body) => {
-                    let chunk = match self.until_deadline(body.next()).await {
-                        Some(chunk) => chunk.map(|chunk| chunk.map_err(|error| broken(&error))),
-                        None => Some(Err(UpstreamError::TimedOut)),
+                    let read = match self.until_deadline(body.next()).await {
+                        Some(Some(Ok(bytes))) => Read::Bytes(bytes),
+                        Some(Some(Err(error))) => Read::Broken(error),
+                        Some(None) => Read::End,
+                        None => Read::Late,
                     };
-                    self.take(chunk);
-                    let over = matches!(
-                        self.events.back(),
-                        Some(Err(_) | Ok(UpstreamEvent::Finished { .. }))
-                    );
-                    if !over {
-                        self.phase = Phase::Streaming(body);
-                    } else if self.events.back().is_some_and(Result::is_ok) {
-                        Self::give_back(body).await;
+                    self.take(read);
+                    match self.events.back() {
+                        Some(Ok(UpstreamEvent::Finished { .. })) => Self::give_back(body).await,
+                        Some(Err(_)) => {}
+                        _ => self.phase = Phase::Streaming(body),
                     }
                 }
             }
         }
     }
 
-    async fn send(
-        &mut self,
-        endpoint: &Endpoint,
-        request: &ChatRequest,
-    ) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, UpstreamError> {
-        let body = wire::body(request, &self.model, endpoint.is_openai).map_err(|error| {
-            tracing::error!(%error, "the request cannot be written");
-            UpstreamError::Refused
-        })?;
-        let request = endpoint.request(&request.request_id).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "no HTTP client");
-            UpstreamError::Unreachable
-        })?;
-        let response = self
-            .until_deadline(request.body(body).send())
-            .await
-            .ok_or(UpstreamError::TimedOut)?
-            .map_err(|error| broken(&error))?;
-        accepted(response).await
+    async fn send(&mut self) -> Result<Body, UpstreamError> {
+        let refused = match self.ask().await? {
+            Ok(body) => return Ok(body),
+            Err(refused) => refused,
+        };
+        // A newer model, or an older server: the other field is tried, in the same attempt.
+        let refused = if self.endpoint.learn(&refused) {
+            match self.ask().await? {
+                Ok(body) => return Ok(body),
+                Err(refused) => refused,
+            }
+        } else {
+            refused
+        };
+        self.said = refused.said;
+        Err(refused.error)
     }
 
-    /// `None` is the end of the body.
-    fn take(&mut self, chunk: Option<Result<Bytes, UpstreamError>>) {
-        let (failure, bytes) = match chunk {
-            Some(Ok(bytes)) => (None, Some(bytes)),
-            Some(Err(error)) => (Some(error), None),
-            None => (Some(UpstreamError::Garbage), None),
+    /// Sends the request; the inner error is what the response says.
+    async fn ask(&mut self) -> Result<Result<Body, Refused>, UpstreamError> {
+        let Some(request) = &self.request else {
+            return Err(UpstreamError::Unreachable);
         };
-        if let Some(bytes) = bytes {
-            let had_event = self.decoder.feed(&bytes, &mut self.events);
-            // Before its first text an upstream may send its role, or think aloud: that is not a token.
-            if had_event && (self.first_text || !self.events.is_empty()) {
-                self.deadline = Instant::now() + self.token_timeout;
+        let request = match self.endpoint.request(request) {
+            Ok(request) => request,
+            Err(error) => {
+                self.said = error.to_string();
+                return Err(UpstreamError::Misconfigured);
             }
-        } else if let Some(failure) = failure {
-            // When all text is there, how the connection ends does not matter.
-            self.events.push_back(self.decoder.close().ok_or(failure));
+        };
+        let sent = self.until_deadline(request.send()).await;
+        let response = match sent {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => return Err(self.broken(&error)),
+            None => return Err(self.timed_out()),
+        };
+        self.status = Some(response.status().as_u16());
+        Ok(accepted(response).await)
+    }
+
+    fn take(&mut self, read: Read) {
+        match read {
+            Read::Bytes(bytes) => {
+                self.decoder.feed(&bytes, &mut self.events);
+                self.move_deadline();
+            }
+            Read::Broken(error) => {
+                self.broken(&error);
+                self.decoder.close(Close::Broken, &mut self.events);
+            }
+            Read::End => self.decoder.close(Close::Over, &mut self.events),
+            Read::Late if self.decoder.has_good_end() => {
+                self.decoder.close(Close::Broken, &mut self.events);
+            }
+            Read::Late => {
+                let error = self.timed_out();
+                self.events.push_back(Err(error));
+            }
+        }
+    }
+
+    /// Any byte is a sign of life.
+    fn move_deadline(&mut self) {
+        let has_text = self.first_text
+            || self
+                .events
+                .iter()
+                .any(|event| matches!(event, Ok(UpstreamEvent::Text(_))));
+        let silence = if has_text {
+            self.timeouts.token
+        } else {
+            self.timeouts.first_token
+        };
+        let now = Instant::now();
+        self.deadline = (now + silence).min(self.last_deadline);
+        // What keeps coming after the end does not prolong the wait for counts. Text takes back an end
+        // before it.
+        self.end_deadline = if self.decoder.has_good_end() {
+            self.end_deadline.or(Some(now + AFTER_END))
+        } else {
+            None
+        };
+        if let Some(end_deadline) = self.end_deadline {
+            self.deadline = self.deadline.min(end_deadline);
         }
     }
 
@@ -165,18 +234,52 @@ impl Attempt {
     }
 
     /// Reads the end of the body, if it is there already: only then is the connection used again.
-    async fn give_back(mut body: BoxStream<'static, reqwest::Result<Bytes>>) {
+    async fn give_back(mut body: Body) {
         let rest = async { while let Some(Ok(_)) = body.next().await {} };
         // Dropping the body otherwise closes the connection, which is all that is lost.
         drop(tokio::time::timeout(Duration::from_millis(5), rest).await);
     }
 
-    fn note(&mut self, event: &Result<UpstreamEvent, UpstreamError>) {
+    fn timed_out(&mut self) -> UpstreamError {
+        self.said = if Instant::now() >= self.last_deadline {
+            "the answer took too long as a whole".to_owned()
+        } else {
+            "no sign of life in time".to_owned()
+        };
+        UpstreamError::TimedOut
+    }
+
+    fn broken(&mut self, error: &reqwest::Error) -> UpstreamError {
+        // Without its URL: that is configuration, and may have a key in its query. The causes, from the
+        // outermost in, say what happened.
+        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+        "the connection failed".clone_into(&mut self.said);
+        while let Some(error) = cause {
+            self.said.push_str(": ");
+            self.said.push_str(&error.to_string());
+            cause = error.source();
+        }
+        if error.is_timeout() && !error.is_connect() {
+            return UpstreamError::TimedOut;
+        }
+        UpstreamError::Unreachable
+    }
+
+    /// Whether it is to be told; counts and logs it.
+    fn is_told(&mut self, event: &Result<UpstreamEvent, UpstreamError>) -> bool {
         match event {
-            Ok(UpstreamEvent::Alive) => {}
+            Ok(UpstreamEvent::Alive) => {
+                let now = Instant::now();
+                let is_due = self.alive_at.is_none_or(|at| now >= at + ALIVE_EVERY);
+                if is_due {
+                    self.alive_at = Some(now);
+                }
+                return is_due;
+            }
             Ok(UpstreamEvent::Text(_)) if self.first_text => {}
             Ok(UpstreamEvent::Text(_)) => {
                 self.first_text = true;
+                self.request = None;
                 metrics::histogram!(
                     "hubbub_llm_first_token_seconds", "upstream" => self.upstream.clone()
                 )
@@ -184,20 +287,31 @@ impl Attempt {
             }
             Ok(UpstreamEvent::Finished { .. }) => self.outcome = "finished",
             Err(error) => {
-                self.outcome = match error {
-                    UpstreamError::Unreachable => "unreachable",
-                    UpstreamError::TimedOut => "timed_out",
-                    UpstreamError::Busy(_) => "busy",
-                    UpstreamError::Failed => "failed",
-                    UpstreamError::Misconfigured => "misconfigured",
-                    UpstreamError::Refused => "refused",
-                    UpstreamError::Filtered => "filtered",
-                    UpstreamError::Cut => "cut",
-                    UpstreamError::Garbage => "garbage",
-                };
-                tracing::warn!(outcome = self.outcome, "an attempt failed");
+                self.outcome = outcome(*error);
+                self.log();
             }
         }
+        true
+    }
+
+    /// The one warning of an attempt that failed.
+    fn log(&self) {
+        let said = match (self.said.as_str(), self.decoder.said()) {
+            (said, "") | ("", said) => said.to_owned(),
+            (why, said) => format!("{said} ({why})"),
+        };
+        let turns = self
+            .request
+            .as_ref()
+            .map(|request| request.turns.as_slice());
+        let said = words::for_log(&said, self.endpoint.secrets(), turns.unwrap_or_default());
+        tracing::warn!(
+            upstream = self.upstream,
+            outcome = self.outcome,
+            status = self.status,
+            said,
+            "an upstream did not answer"
+        );
     }
 }
 
@@ -213,77 +327,17 @@ impl Drop for Attempt {
     }
 }
 
-/// The body of an answer that is one.
-async fn accepted(
-    response: Response,
-) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, UpstreamError> {
-    let status = response.status();
-    if status == StatusCode::OK {
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        if kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/event-stream")) {
-            return Ok(response.bytes_stream().boxed());
-        }
-        log_refusal(response).await;
-        return Err(UpstreamError::Garbage);
+/// The label of a metric.
+fn outcome(error: UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::Unreachable => "unreachable",
+        UpstreamError::TimedOut => "timed_out",
+        UpstreamError::Busy(_) => "busy",
+        UpstreamError::Failed => "failed",
+        UpstreamError::Misconfigured => "misconfigured",
+        UpstreamError::Refused => "refused",
+        UpstreamError::Filtered => "filtered",
+        UpstreamError::Cut => "cut",
+        UpstreamError::Garbage => "garbage",
     }
-    let pause = retry_after(response.headers());
-    log_refusal(response).await;
-    Err(match status.as_u16() {
-        429 | 503 => UpstreamError::Busy(pause),
-        408 | 504 => UpstreamError::TimedOut,
-        500..=599 => UpstreamError::Failed,
-        // A redirect is refused by us: its target was not configured.
-        300..=499 => UpstreamError::Refused,
-        _ => UpstreamError::Garbage,
-    })
-}
-
-/// The pause an upstream asks for, when it says so in milliseconds or seconds. A date would have to
-/// be compared with its clock; without one the caller's own back-off holds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let seconds = number("retry-after-ms")
-        .map(|ms| ms / 1_000.0)
-        .or_else(|| number(RETRY_AFTER.as_str()))?;
-    Some(
-        Duration::try_from_secs_f64(seconds)
-            .ok()?
-            .min(LONGEST_PAUSE),
-    )
-}
-
-/// A provider's words are for our operators alone, and only when they ask for them.
-async fn log_refusal(mut response: Response) {
-    let status = response.status().as_u16();
-    if !tracing::enabled!(tracing::Level::DEBUG) {
-        return;
-    }
-    let chunk = tokio::time::timeout(REFUSAL_WAIT, response.chunk()).await;
-    let bytes = chunk
-        .ok()
-        .and_then(Result::ok)
-        .flatten()
-        .unwrap_or_default();
-    let bytes = bytes.get(..REFUSAL_BYTES).unwrap_or(&bytes);
-    let text = String::from_utf8_lossy(bytes);
-    tracing::debug!(
-        status,
-        said = truncated(&text, REFUSAL_BYTES),
-        "the upstream did not answer"
-    );
-}
-
-fn broken(error: &reqwest::Error) -> UpstreamError {
-    // Without its URL: that is configuration, and in the log already.
-    tracing::debug!(
-        error = error as &dyn std::error::Error,
-        "the connection failed"
-    );
-    if error.is_timeout() && !error.is_connect() {
-        return UpstreamError::TimedOut;
-    }
-    UpstreamError::Unreachable
 }

@@ -10,9 +10,13 @@ use hubbub_protocol::Usage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::wire::{Decoder, Events};
+use super::decoder::{Decoder, Events};
 use super::*;
-use crate::config::{BaseUrl, Secret};
+use crate::config::{BaseUrl, Secret, UpstreamDialect, UpstreamTimeouts};
+
+mod dialect;
+mod refusals;
+mod timeouts;
 
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
@@ -41,9 +45,13 @@ fn config(base_url: BaseUrl) -> UpstreamConfig {
         api_key: Some(Secret::new("sk-canary")),
         slots: 4,
         context_tokens: 1_000,
-        first_token_timeout: Duration::from_secs(5),
-        token_timeout: Duration::from_secs(5),
-        connect_timeout: Duration::from_secs(2),
+        timeouts: UpstreamTimeouts {
+            connect: Duration::from_secs(2),
+            first_token: Duration::from_secs(5),
+            token: Duration::from_secs(5),
+            answer: Duration::from_mins(1),
+        },
+        dialect: UpstreamDialect::default(),
     }
 }
 
@@ -177,23 +185,6 @@ async fn an_answer_is_streamed_and_the_request_is_of_the_dialect() {
     );
 }
 
-#[test]
-fn an_answer_cut_at_any_byte_is_the_same() {
-    for at in 0..=ANSWER.len() {
-        let (mut decoder, mut events) = (Decoder::default(), Events::new());
-        let (first, second) = ANSWER.as_bytes().split_at(at);
-        decoder.feed(first, &mut events);
-        decoder.feed(second, &mut events);
-        // Once the end is told, more bytes would tell it again: `Attempt` stops there.
-        let end = events
-            .iter()
-            .position(|event| *event == finished())
-            .unwrap();
-        let events: Answered = events.into_iter().take(end + 1).collect();
-        assert_eq!(text(&events), "Dobrý \"den\" 🐎\n", "cut at {at}");
-    }
-}
-
 #[tokio::test]
 async fn a_unix_socket_is_spoken_to() {
     let folder = tempfile::tempdir().unwrap();
@@ -215,56 +206,21 @@ async fn a_unix_socket_is_spoken_to() {
 }
 
 #[tokio::test]
-async fn statuses_become_typed_errors() {
-    let wait = |ms| UpstreamError::Busy(Some(Duration::from_millis(ms)));
-    for (status, headers, expected) in [
-        ("429 Slow", "retry-after: 3\r\n", wait(3_000)),
-        (
-            "429 Slow",
-            "retry-after: 3\r\nretry-after-ms: 250\r\n",
-            wait(250),
-        ),
-        ("503 Full", "retry-after: -1\r\n", UpstreamError::Busy(None)),
-        ("503 Full", "", UpstreamError::Busy(None)),
-        (
-            "429 Slow",
-            "retry-after: 1e300\r\n",
-            UpstreamError::Busy(None),
-        ),
-        ("400 Bad", "", UpstreamError::Refused),
-        ("401 Who", "", UpstreamError::Refused),
-        (
-            "302 Found",
-            "location: http://169.254.169.254/\r\n",
-            UpstreamError::Refused,
-        ),
-        ("500 Oh", "", UpstreamError::Failed),
-        ("502 Oh", "", UpstreamError::Failed),
-        ("504 Oh", "", UpstreamError::TimedOut),
-        (
-            "200 OK",
-            "content-type: application/json\r\n",
-            UpstreamError::Garbage,
-        ),
-    ] {
-        let response = format!("HTTP/1.1 {status}\r\n{headers}content-length: 2\r\n\r\n{{}}");
-        let answer = answered(response.into_bytes()).await;
-        assert_eq!(answer, [Err(expected)], "{status} {headers}");
-    }
-}
-
-#[tokio::test]
 async fn broken_answers_become_typed_errors() {
-    let garbage = Err(UpstreamError::Garbage);
+    let cut = Err(UpstreamError::Cut);
     let half = &ANSWER[..ANSWER.find("{\"choices\":[{\"delta\":{},").unwrap()];
     let answer = answered(format!("{HEAD}{half}").into_bytes()).await;
     assert_eq!(text(&answer), "Dobrý \"den\" 🐎\n", "what was said is told");
-    assert_eq!(answer.last(), Some(&garbage), "half a stream");
+    assert_eq!(answer.last(), Some(&cut), "half a stream");
 
     let answer = answered(format!("{HEAD}data: {{\"choi\n\n").into_bytes()).await;
     assert_eq!(answer, [Err(UpstreamError::Garbage)], "not JSON");
     let answer = answered([HEAD.as_bytes(), b"data: \xff\n\n"].concat()).await;
-    assert_eq!(answer, [Err(UpstreamError::Garbage)], "not UTF-8");
+    assert_eq!(
+        answer.last(),
+        Some(&Err(UpstreamError::Garbage)),
+        "not UTF-8"
+    );
     let endless = format!("{HEAD}data: {}", "x".repeat(2 * 1024 * 1024));
     assert_eq!(
         answered(endless.into_bytes()).await,
@@ -273,7 +229,7 @@ async fn broken_answers_become_typed_errors() {
     );
     assert_eq!(
         answered(HEAD.into()).await,
-        [Err(UpstreamError::Garbage)],
+        [Err(UpstreamError::Cut)],
         "nothing"
     );
 
@@ -304,58 +260,6 @@ async fn nobody_listening_is_unreachable() {
     let upstream = OpenAiUpstream::new(config).unwrap();
     let answer: Answered = upstream.stream(request()).collect().await;
     assert_eq!(answer, [Err(UpstreamError::Unreachable)]);
-}
-
-/// What becomes of an upstream that says `first` and then only comments.
-async fn silent_after(first: String, first_token_ms: u64, token_ms: u64) -> (Answered, Duration) {
-    let (listener, mut config) = listen().await;
-    config.first_token_timeout = Duration::from_millis(first_token_ms);
-    config.token_timeout = Duration::from_millis(token_ms);
-    let server = tokio::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        read_request(&mut socket).await;
-        socket.write_all(first.as_bytes()).await.unwrap();
-        let mut pings = tokio::time::interval(Duration::from_millis(20));
-        while first.contains("text/event-stream") && socket.write_all(b": ping\n\n").await.is_ok() {
-            pings.tick().await;
-        }
-        // Until the client hangs up.
-        drop(socket.read_u8().await);
-    });
-    let begin = tokio::time::Instant::now();
-    let upstream = OpenAiUpstream::new(config).unwrap();
-    let answer = upstream.stream(request()).collect().await;
-    let took = begin.elapsed();
-    tokio::time::timeout(Duration::from_secs(5), server)
-        .await
-        .unwrap()
-        .unwrap();
-    (answer, took)
-}
-
-#[tokio::test]
-async fn silence_is_timed_out_and_the_connection_closed() {
-    let timed_out = Err(UpstreamError::TimedOut);
-    let within = |took: Duration| took > Duration::from_millis(80) && took < Duration::from_secs(4);
-
-    let (answer, took) = silent_after(String::new(), 100, 60_000).await;
-    assert!(
-        answer == [timed_out.clone()] && within(took),
-        "no head: {answer:?} {took:?}"
-    );
-    let (answer, took) = silent_after(HEAD.into(), 100, 60_000).await;
-    assert!(
-        answer == [timed_out.clone()] && within(took),
-        "no token: {answer:?} {took:?}"
-    );
-    let token = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
-    let (answer, took) = silent_after(format!("{HEAD}{token}"), 60_000, 100).await;
-    assert_eq!(
-        answer,
-        [Ok(UpstreamEvent::Text("a".into())), timed_out],
-        "no second token"
-    );
-    assert!(within(took), "{took:?}");
 }
 
 #[tokio::test]
