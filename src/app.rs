@@ -21,10 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Rates;
 use crate::config::{Config, ServerConfig};
-use crate::http::AppState;
 use crate::http::requests::Requests;
+use crate::http::{AppState, origin};
 use crate::realtime::Connections;
+use crate::realtime::sockets::Sockets;
 use crate::storage::{PostgresMessageStore, Storage};
 use crate::telemetry::Metrics;
 use node::Node;
@@ -109,7 +111,10 @@ async fn serve_with(
         None
     };
     let limits = &config.limits;
-    let connections = Connections::new(limits.connections, limits.connections_per_ip);
+    let rates = Arc::new(Rates::new(parts::allowances(limits.strangers)));
+    let (bounds, websockets) = parts::socket_bounds(config, parts::open_files());
+    let sockets = Sockets::new(bounds);
+    let connections = Connections::new(websockets, limits.connections_per_ip, &rates);
     let requests = Requests::default();
     let stop = CancellationToken::new();
     let state = Arc::new(AppState {
@@ -118,23 +123,17 @@ async fn serve_with(
         connections: connections.clone(),
         requests: requests.clone(),
         connection: parts::connection_config(config),
+        proxies: parts::proxies(&config.server),
+        rates: rates.clone(),
         metrics: Some(metrics.handle()),
-        public_origin: config.server.public_url.clone(),
+        own_origins: origin::own(config.server.public_url.as_deref(), address),
         trusted_origins: config.server.trusted_origins.clone(),
         demo_bot,
         upstreams: names,
     });
-    let chores = [
-        actix_rt::spawn(metrics.run_upkeep(stop.clone())),
-        actix_rt::spawn(chores::sweep_tickets(storage.clone(), stop.clone())),
-        actix_rt::spawn(chores::make_partitions(storage.clone(), stop.clone())),
-        actix_rt::spawn(chores::close_revoked(
-            storage.clone(),
-            connections.clone(),
-            stop.clone(),
-        )),
-    ];
-    let server = accept::start(listener, config.server.workers, state)?;
+    let mut chores = chores::start(&storage, &connections, &rates, &sockets, &stop);
+    chores.push(actix_rt::spawn(metrics.run_upkeep(stop.clone())));
+    let server = accept::start(listener, config.server.workers, state, &sockets, bounds.all)?;
     let handle = server.handle();
     let server = actix_rt::spawn(server);
     if waited == Waited::NotAtAll {

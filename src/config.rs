@@ -22,12 +22,14 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 pub use dialect::{ApiKeyHeader, OutputBound, UpstreamDialect};
-pub use limits::LimitsConfig;
+pub use limits::{LimitsConfig, StrangersConfig};
 pub use models::{EMBEDDED_UPSTREAM, LlmConfig, ModelConfig};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use render::EffectiveConfig;
 pub use secret::Secret;
-pub use sections::{DatabaseConfig, LogConfig, LogFormat, ServerConfig, SessionConfig};
+pub use sections::{
+    DatabaseConfig, ForwardedHeader, LogConfig, LogFormat, ServerConfig, SessionConfig,
+};
 pub use source::{Inputs, Source};
 pub use upstreams::{BaseUrl, UpstreamConfig, UpstreamTimeouts};
 

@@ -4,12 +4,15 @@
 
 pub mod assets;
 pub mod auth;
+pub mod bodies;
 pub mod bots;
 pub mod connect;
 pub mod events;
+mod handshake;
 pub mod health;
 pub mod messages;
-mod origin;
+pub mod origin;
+pub mod pages;
 pub mod problem;
 pub mod requests;
 pub mod sessions;
@@ -22,6 +25,8 @@ use actix_web::web::{self, ServiceConfig, get, patch, post};
 use hubbub_actors::Hub;
 use hubbub_protocol::BotId;
 
+use crate::admission::Rates;
+use crate::admission::address::Proxies;
 use crate::realtime::{ConnectionConfig, Connections};
 use crate::storage::Storage;
 use crate::telemetry::MetricsHandle;
@@ -41,8 +46,12 @@ pub struct AppState {
     pub connection: ConnectionConfig,
     /// Rendered at `/metrics`.
     pub metrics: Option<MetricsHandle>,
-    /// Where the outside reaches this server, if configured: scheme, host and port.
-    pub public_origin: Option<String>,
+    /// Who may speak for others.
+    pub proxies: Proxies,
+    /// What strangers may ask for.
+    pub rates: Arc<Rates>,
+    /// Origins of this server's own pages.
+    pub own_origins: Vec<String>,
     /// Origins whose pages may use the API beside a bot's own.
     pub trusted_origins: Vec<String>,
     /// The demo page's bot, when it is served.
@@ -58,8 +67,11 @@ const BODY_BYTES: usize = 256 * 1024;
 /// looked at before that is known. The two before it prove it in ways of their own.
 pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
+        // The last of these is the first that a request meets.
         let authenticated = web::scope("")
+            .wrap(from_fn(bodies::refuse_encoded))
             .wrap(from_fn(auth::authenticate_first))
+            .wrap(from_fn(bodies::limit_time))
             .route("/tickets", post().to(tickets::issue))
             .route("/bots", post().to(bots::create))
             .route("/bots", get().to(bots::list))
@@ -71,9 +83,15 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
             .route("/sessions/{session}/messages", get().to(messages::page))
             .route("/sessions/{session}/messages", post().to(messages::post))
             .default_service(web::to(problem::no_such_route));
+        let widget_tickets = web::resource("/widget/{bot}/tickets")
+            .wrap(from_fn(bodies::refuse_encoded))
+            .wrap(from_fn(pages::admit))
+            .wrap(from_fn(bodies::limit_time))
+            .route(post().to(tickets::issue_to_widget))
+            .default_service(web::to(problem::no_such_route));
         let v1 = web::scope("/v1")
             .route("/connect", get().to(connect::connect))
-            .route("/widget/{bot}/tickets", post().to(tickets::issue_to_widget))
+            .service(widget_tickets)
             .service(authenticated);
         app.app_data(web::Data::from(state))
             .app_data(web::JsonConfig::default().limit(BODY_BYTES))

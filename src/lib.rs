@@ -1,6 +1,7 @@
 //! The world around Hubbub's behaviour: HTTP, sockets, PostgreSQL, LLM upstreams, configuration.
 //! `app` composes these modules and decides nothing.
 
+pub mod admission;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -9,6 +9,7 @@ mod guard;
 mod last_words;
 mod outlet;
 pub mod registry;
+pub mod sockets;
 pub mod wire;
 
 use std::time::Duration;

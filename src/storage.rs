@@ -155,6 +155,14 @@ impl Storage {
         self.within(tickets::delete_expired(&self.app)).await
     }
 
+    /// Deletes at most a thousand visitors who came and never opened a session; how many there were.
+    ///
+    /// # Errors
+    /// The database could not.
+    pub async fn delete_expired_visitors(&self) -> Result<u64, StorageError> {
+        self.within(visitors::delete_expired(&self.app)).await
+    }
+
     /// Makes the partitions that the coming months' messages go to.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ mod caller;
 mod client;
 #[path = "support/pg_proxy.rs"]
 mod pg_proxy;
+#[path = "support/plain.rs"]
+mod plain;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/program.rs"]
@@ -40,6 +42,8 @@ mod as_sent;
 mod auth;
 #[path = "server/auth_first.rs"]
 mod auth_first;
+#[path = "server/bodies.rs"]
+mod bodies;
 #[path = "server/chat.rs"]
 mod chat;
 #[path = "server/commands.rs"]
@@ -54,6 +58,8 @@ mod draining;
 mod ends_paged;
 #[path = "server/frames.rs"]
 mod frames;
+#[path = "server/handshake.rs"]
+mod handshake;
 #[path = "server/http.rs"]
 mod http;
 #[path = "server/kills.rs"]
@@ -66,6 +72,8 @@ mod limits;
 mod members_only;
 #[path = "server/migrating.rs"]
 mod migrating;
+#[path = "server/origins.rs"]
+mod origins;
 #[path = "server/outage.rs"]
 mod outage;
 #[path = "server/raw.rs"]
@@ -80,6 +88,8 @@ mod revoked;
 mod slow;
 #[path = "server/starting.rs"]
 mod starting;
+#[path = "server/strangers.rs"]
+mod strangers;
 #[path = "server/stream.rs"]
 mod stream;
 #[path = "server/tenants.rs"]

@@ -98,7 +98,7 @@ impl Hub {
         if caller.bot.is_some_and(|only| only != bot) {
             return Err(Rejection::new(
                 ErrorCode::Forbidden,
-                "this ticket is for another assistant",
+                "these credentials are for another assistant",
             ));
         }
         let new = NewSession {

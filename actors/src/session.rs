@@ -128,9 +128,8 @@ impl Session {
     fn live_for(&mut self, caller: &Caller) -> Result<&mut Live, Rejection> {
         let tenant = self.tenant;
         let live = self.live()?;
-        let is_own = caller.visitor.is_none() || caller.visitor == live.record.visitor;
-        let is_for_bot = caller.bot.is_none_or(|bot| bot == live.record.bot);
-        if caller.tenant == tenant && is_own && is_for_bot {
+        let (visitor, bot) = (live.record.visitor, live.record.bot);
+        if caller.tenant == tenant && caller.may_know(visitor, bot) {
             Ok(live)
         } else {
             Err(Rejection::no_session())

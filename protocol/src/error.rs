@@ -18,6 +18,14 @@ pub enum ErrorCode {
     Forbidden,
     /// No such thing, or none the caller may know of.
     NotFound,
+    /// The route has no such method (HTTP only).
+    MethodNotAllowed,
+    /// A body of a kind that is not understood (HTTP only).
+    UnsupportedMedia,
+    /// The rest of the request did not come in time (HTTP only).
+    Timeout,
+    /// Another version of WebSocket than this server's (HTTP only).
+    UpgradeRequired,
     /// Contradicts what is stored.
     Conflict,
     /// Larger than a limit.
@@ -35,6 +43,26 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code there is.
+    pub const ALL: [Self; 16] = [
+        Self::BadFrame,
+        Self::Invalid,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMedia,
+        Self::Timeout,
+        Self::UpgradeRequired,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::QuotaExceeded,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
     /// The code as it stands on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,6 +71,10 @@ impl ErrorCode {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMedia => "unsupported_media",
+            Self::Timeout => "timeout",
+            Self::UpgradeRequired => "upgrade_required",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
@@ -57,13 +89,16 @@ impl ErrorCode {
     /// code is refused again, until something else has changed.
     pub const fn retry_after_ms(self) -> Option<u64> {
         match self {
-            Self::RateLimited | Self::Overloaded => Some(1_000),
+            Self::RateLimited | Self::Overloaded | Self::Timeout => Some(1_000),
             Self::Unavailable => Some(2_000),
             Self::BadFrame
             | Self::Invalid
             | Self::Unauthorized
             | Self::Forbidden
             | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::UnsupportedMedia
+            | Self::UpgradeRequired
             | Self::Conflict
             | Self::TooLarge
             | Self::QuotaExceeded
@@ -78,8 +113,12 @@ impl ErrorCode {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
             Self::Conflict => 409,
             Self::TooLarge => 413,
+            Self::UnsupportedMedia => 415,
+            Self::UpgradeRequired => 426,
             Self::RateLimited | Self::QuotaExceeded => 429,
             Self::Overloaded | Self::Unavailable => 503,
             Self::Internal => 500,

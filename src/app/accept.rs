@@ -1,10 +1,12 @@
 //! Accepting connections: the listener, the workers, and what each accepted stream goes through.
 
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
@@ -15,10 +17,14 @@ use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 
 use crate::http::{AppState, problem, requests, routes};
+use crate::realtime::sockets::Sockets;
 use crate::realtime::wire::Wire;
 
 /// Connections the kernel holds while they wait to be accepted: a herd that reconnects.
 const BACKLOG: i32 = 4_096;
+
+/// Sockets in all that are accepted beyond those that may be kept: for each, another one is on its way out.
+const NEWCOMERS: usize = 32;
 
 /// An HTTP connection that is silent for this long is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -44,9 +50,15 @@ pub(super) fn start(
     listener: TcpListener,
     workers: usize,
     state: Arc<AppState>,
+    sockets: &Sockets,
+    most_sockets: usize,
 ) -> anyhow::Result<Server> {
+    // Nothing is accepted while the workers have more than they may keep: the kernel holds it.
+    let most = (most_sockets + NEWCOMERS).div_ceil(workers.max(1));
+    let sockets = sockets.clone();
     let server = Server::build()
         .workers(workers)
+        .max_concurrent_connections(most)
         .disable_signals()
         .shutdown_timeout(1)
         .listen("http", listener, move || {
@@ -63,11 +75,16 @@ pub(super) fn start(
                 .client_disconnect_timeout(Duration::ZERO)
                 .on_connect_ext(|wire: &Wire, data| {
                     data.insert(wire.cut());
+                    data.insert(wire.socket());
                 })
                 .finish(map_config(app, |()| AppConfig::default()));
-            fn_service(|stream: TcpStream| async move {
+            let (sockets, state) = (sockets.clone(), state.clone());
+            fn_service(move |stream: TcpStream| {
                 let peer = stream.peer_addr().ok();
-                Ok((Wire::new(stream), Protocol::Http1, peer))
+                let wire = Wire::new(stream, &sockets, |peer| state.proxies.trusts(peer));
+                let wire =
+                    wire.ok_or_else(|| DispatchError::Io(io::ErrorKind::ConnectionRefused.into()));
+                ready(wire.map(|wire| (wire, Protocol::Http1, peer)))
             })
             .and_then(http)
         })?

@@ -1,33 +1,86 @@
 //! What has to be done now and then, for as long as the server runs. Losing one turn harms nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Rates;
 use crate::realtime::Connections;
-use crate::storage::Storage;
+use crate::realtime::sockets::Sockets;
+use crate::storage::{Storage, StorageError};
 
-/// How often tickets that nobody redeemed are deleted.
-const TICKET_SWEEP: Duration = Duration::from_mins(1);
+/// How often tickets that nobody redeemed, and visitors who never opened a session, are deleted.
+const STRANGER_SWEEP: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether keys of open connections were revoked, which ends them: within 5 s, also
 /// when the database takes its 2 s to answer.
 const KEY_CHECK: Duration = Duration::from_secs(3);
 
+/// How often it is forgotten who used some of their allowance and has it back.
+const FORGET: Duration = Duration::from_mins(1);
+
+/// How often it is looked which sockets wait for a request for too long.
+const SILENCE_CHECK: Duration = Duration::from_secs(5);
+
 /// How often the coming months' partitions are made, twelve ahead: what a long-lived server needs.
 const PARTITIONS: Duration = Duration::from_hours(24);
 
-/// Deletes tickets that nobody redeemed, until it is told to stop.
-pub(super) async fn sweep_tickets(storage: Storage, stop: CancellationToken) {
-    while pause(TICKET_SWEEP, &stop).await {
-        if let Err(error) = storage.delete_expired_tickets().await {
-            tracing::warn!(%error, "expired tickets were not deleted");
+/// Starts them all; each ends when it is told to stop.
+pub(super) fn start(
+    storage: &Storage,
+    connections: &Connections,
+    rates: &Arc<Rates>,
+    sockets: &Sockets,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    vec![
+        actix_rt::spawn(sweep_strangers(storage.clone(), stop.clone())),
+        actix_rt::spawn(forget_rates(rates.clone(), stop.clone())),
+        actix_rt::spawn(cut_silent(sockets.clone(), stop.clone())),
+        actix_rt::spawn(make_partitions(storage.clone(), stop.clone())),
+        actix_rt::spawn(close_revoked(
+            storage.clone(),
+            connections.clone(),
+            stop.clone(),
+        )),
+    ]
+}
+
+/// Deletes what strangers left behind, until it is told to stop: tickets that nobody redeemed, and
+/// visitors who never opened a session.
+async fn sweep_strangers(storage: Storage, stop: CancellationToken) {
+    while pause(STRANGER_SWEEP, &stop).await {
+        if let Err(error) = delete_strangers(&storage, &stop).await {
+            tracing::warn!(%error, "expired tickets and visitors were not deleted");
         }
     }
 }
 
+/// Until there are none left: at the rate they may come, one portion a minute would not keep up.
+async fn delete_strangers(storage: &Storage, stop: &CancellationToken) -> Result<(), StorageError> {
+    while storage.delete_expired_tickets().await? > 0 && !stop.is_cancelled() {}
+    while storage.delete_expired_visitors().await? > 0 && !stop.is_cancelled() {}
+    Ok(())
+}
+
+/// Frees what is kept of strangers who have been gone for a while, until it is told to stop.
+async fn forget_rates(rates: Arc<Rates>, stop: CancellationToken) {
+    while pause(FORGET, &stop).await {
+        rates.forget_unused();
+    }
+}
+
+/// Cuts sockets whose client has been silent for too long, until it is told to stop.
+async fn cut_silent(sockets: Sockets, stop: CancellationToken) {
+    while pause(SILENCE_CHECK, &stop).await {
+        sockets.cut_silent();
+    }
+}
+
 /// Makes partitions before they are needed, until it is told to stop.
-pub(super) async fn make_partitions(storage: Storage, stop: CancellationToken) {
+async fn make_partitions(storage: Storage, stop: CancellationToken) {
     while pause(PARTITIONS, &stop).await {
         if let Err(error) = storage.make_partitions().await {
             tracing::warn!(%error, "the coming months' partitions were not made");
@@ -37,11 +90,7 @@ pub(super) async fn make_partitions(storage: Storage, stop: CancellationToken) {
 
 /// Closes connections whose API key was revoked, until it is told to stop. Requests over HTTP look at the
 /// key each time; a connection looked at it only when it was opened.
-pub(super) async fn close_revoked(
-    storage: Storage,
-    connections: Connections,
-    stop: CancellationToken,
-) {
+async fn close_revoked(storage: Storage, connections: Connections, stop: CancellationToken) {
     while pause(KEY_CHECK, &stop).await {
         let keys: Vec<Box<str>> = connections.api_keys().into_iter().collect();
         if keys.is_empty() {

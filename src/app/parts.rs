@@ -8,9 +8,12 @@ use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionConfig};
 use hubbub_protocol::NodeId;
 use hubbub_protocol::server::Limits;
 
-use crate::config::Config;
+use crate::admission::Allowances;
+use crate::admission::address::Proxies;
+use crate::config::{Config, ServerConfig, StrangersConfig};
 use crate::llm::{LocalModel, OpenAiUpstream};
 use crate::realtime::ConnectionConfig;
+use crate::realtime::sockets::SocketBounds;
 use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
 use crate::storage::{DatabaseConfig, DatabaseUrl};
 
@@ -200,6 +203,59 @@ pub(super) fn hub_config(
 /// Messages a second of a tenant whose record names no limit: what one node commits, so that no single
 /// tenant can take more than all of it.
 const MESSAGES_PER_TENANT: u32 = 20_000;
+
+/// Who may speak for others.
+pub(super) fn proxies(server: &ServerConfig) -> Proxies {
+    Proxies {
+        trusted: server.trusted_proxies.clone(),
+        header: server.forwarded_header,
+    }
+}
+
+/// What strangers may ask for.
+pub(super) fn allowances(strangers: StrangersConfig) -> Allowances {
+    Allowances {
+        tickets_per_address: strangers.tickets_per_minute_per_ip,
+        tickets_per_bot: strangers.tickets_per_minute_per_bot,
+        sessions_per_address: strangers.sessions_per_minute_per_ip,
+        sessions_per_visitor: strangers.sessions_per_minute_per_visitor,
+    }
+}
+
+/// Files that are neither sockets of clients, nor connections to the database or to upstreams: standard streams,
+/// the log, the listener, what the runtime needs for itself.
+const OTHER_FILES: usize = 64;
+
+/// Places that WebSockets leave to requests: a sixteenth of all, but no more than this.
+const REQUEST_PLACES: usize = 512;
+
+/// How many sockets there may be, and how many of them WebSockets, with so many open files.
+pub(super) fn socket_bounds(config: &Config, files: usize) -> (SocketBounds, usize) {
+    let limits = &config.limits;
+    let slots: u32 = config.upstreams.iter().map(|upstream| upstream.slots).sum();
+    let database = &config.database;
+    let ours =
+        OTHER_FILES + slots as usize + database.app_connections + database.writer_connections;
+    let all = files - ours.min(files / 4);
+    let bounds = SocketBounds {
+        all,
+        waiting: limits.strangers.waiting_sockets,
+        // Room for requests beside as many WebSockets as there may be: those are refused with a word.
+        per_network: limits
+            .connections_per_ip
+            .saturating_add(limits.connections_per_ip / 4 + 16),
+    };
+    let for_requests = (all / 16).clamp(16, REQUEST_PLACES);
+    let websockets = limits.connections.min(all.saturating_sub(for_requests));
+    (bounds, websockets)
+}
+
+/// How many files this process may have open.
+pub(super) fn open_files() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = limit.current.and_then(|files| usize::try_from(files).ok());
+    files.unwrap_or(usize::MAX)
+}
 
 pub(super) fn connection_config(config: &Config) -> ConnectionConfig {
     let limits = &config.limits;

@@ -1,7 +1,9 @@
 //! What a text must look like to stand for something.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 use super::secret::Secret;
@@ -29,6 +31,13 @@ pub(super) fn origin(text: &str) -> Option<String> {
         && url.fragment().is_none()
         && no_user(&url);
     bare.then(|| url.origin().ascii_serialization())
+}
+
+/// A network, or one address; as it is compared.
+pub(super) fn network(text: &str) -> Option<String> {
+    let network = text.parse::<IpNet>().ok();
+    let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    Some(network.trunc().to_string())
 }
 
 pub(super) fn postgres_url(text: &str) -> Option<Secret> {

@@ -15,6 +15,8 @@ pub struct LimitsConfig {
     pub connections_per_tenant: u32,
     /// Most connections from one IP address. Loopback addresses are not counted.
     pub connections_per_ip: u32,
+    /// What strangers may ask for.
+    pub strangers: StrangersConfig,
     /// Most live sessions.
     pub sessions: usize,
     /// Most sessions one connection may have joined.
@@ -27,6 +29,21 @@ pub struct LimitsConfig {
     pub pending_replies_per_session: usize,
     /// Most devices in one session.
     pub devices_per_session: usize,
+}
+
+/// What may be had without any proof of who one is.
+#[derive(Clone, Copy, Debug)]
+pub struct StrangersConfig {
+    /// Most sockets that wait for a request, or for the rest of one.
+    pub waiting_sockets: usize,
+    /// Tickets of the widget a minute for one IP address.
+    pub tickets_per_minute_per_ip: u32,
+    /// Tickets of the widget a minute for one bot.
+    pub tickets_per_minute_per_bot: u32,
+    /// Sessions a minute that visitors open from one IP address.
+    pub sessions_per_minute_per_ip: u32,
+    /// Sessions a minute that one visitor opens.
+    pub sessions_per_minute_per_visitor: u32,
 }
 
 impl LimitsConfig {
@@ -59,11 +76,12 @@ impl LimitsConfig {
             connections_per_ip: from.count(
                 key(
                     "connections_per_ip",
-                    "Most connections from one IP address. Loopback addresses are not counted: they are proxies and load tests.",
+                    "Most connections from one IP address, or IPv6 network of 64 bits. Loopback addresses are not counted: they are proxies and load tests.",
                 ),
                 1_000,
                 1..=10_000_000,
             ),
+            strangers: StrangersConfig::read(from),
             sessions: from.size(
                 key("sessions", "Most live sessions; idle ones leave memory and do not count."),
                 200_000,
@@ -93,6 +111,44 @@ impl LimitsConfig {
                 key("devices_per_session", "Most devices in one session."),
                 1_000,
                 1..=100_000,
+            ),
+        }
+    }
+}
+
+impl StrangersConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            waiting_sockets: from.size(
+                key(
+                    "waiting_sockets",
+                    "Most sockets that wait for a request, or for the rest of one. When there are more, or files run short, the one that has waited longest is closed.",
+                ),
+                4_096,
+                16..=10_000_000,
+            ),
+            tickets_per_minute_per_ip: from.count(
+                key(
+                    "tickets_per_minute_per_ip",
+                    "Tickets of the widget a minute for one IP address, all at once if need be: a page that connects takes one. An office behind one address shares them.",
+                ),
+                300,
+                1..=10_000_000,
+            ),
+            tickets_per_minute_per_bot: from.count(
+                key("tickets_per_minute_per_bot", "Tickets of the widget a minute for one bot."),
+                12_000,
+                1..=10_000_000,
+            ),
+            sessions_per_minute_per_ip: from.count(
+                key("sessions_per_minute_per_ip", "Sessions a minute that visitors open from one IP address."),
+                300,
+                1..=10_000_000,
+            ),
+            sessions_per_minute_per_visitor: from.count(
+                key("sessions_per_minute_per_visitor", "Sessions a minute that one visitor opens."),
+                60,
+                1..=10_000_000,
             ),
         }
     }

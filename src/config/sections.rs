@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::check;
 use super::reader::{Reader, key};
 use super::secret::Secret;
@@ -21,8 +23,21 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     /// Origins browsers may connect from, besides the server's own.
     pub trusted_origins: Vec<String>,
+    /// Proxies that say whom they speak for, besides this machine's own.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
     /// Time from SIGTERM to exit.
     pub shutdown: Duration,
+}
+
+/// The header in which a proxy names its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For: client, proxy`.
+    XForwardedFor,
+    /// `Forwarded: for=client, for=proxy`, RFC 7239.
+    Forwarded,
 }
 
 impl ServerConfig {
@@ -56,7 +71,7 @@ impl ServerConfig {
                 1..=256,
             ),
             public_url: from.parsed(
-                key("public_url", "The URL browsers reach the server at, when a proxy is in between.")
+                key("public_url", "The URL browsers reach the server at. Without it, only pages opened on this machine itself (localhost) are the server's own.")
                     .example("\"https://chat.example.com\""),
                 "an http:// or https:// URL without path",
                 None,
@@ -71,6 +86,34 @@ impl ServerConfig {
                 "origins such as https://shop.example.com",
                 check::origin,
             ),
+            trusted_proxies: from
+                .list(
+                    key(
+                        "trusted_proxies",
+                        "Addresses or networks of proxies in front of the server, besides loopback addresses: limits by address count the client they name.",
+                    ),
+                    "addresses or networks such as 10.0.0.0/8",
+                    check::network,
+                )
+                .iter()
+                .filter_map(|network| network.parse().ok())
+                .collect(),
+            forwarded_header: from
+                .parsed(
+                    key("forwarded_header", "The header in which those proxies name their client; the other one is not read."),
+                    "x-forwarded-for, forwarded",
+                    Some(ForwardedHeader::XForwardedFor),
+                    |text| match text {
+                        "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
+                        "forwarded" => Some(ForwardedHeader::Forwarded),
+                        _ => None,
+                    },
+                    |header| match header {
+                        ForwardedHeader::XForwardedFor => "x-forwarded-for".to_owned(),
+                        ForwardedHeader::Forwarded => "forwarded".to_owned(),
+                    },
+                )
+                .unwrap_or(ForwardedHeader::XForwardedFor),
             shutdown: from.seconds(
                 key("shutdown_s", "Time from SIGTERM to exit, in seconds: running replies get most of it."),
                 25,

@@ -123,10 +123,13 @@ pub async fn authenticate(storage: &Storage, token: &str) -> Result<Caller, ApiE
     let scope = storage.scope(token.tenant).await?;
     let visitor = visitors::find_by_token(&scope, &token.digest()).await?;
     let visitor = visitor.ok_or(UNAUTHENTICATED)?;
+    // Without a bot it is older than tokens are bound to one, and never opened a session: a new ticket
+    // binds it.
+    let bot = visitor.bot.ok_or(UNAUTHENTICATED)?;
     Ok(Caller {
         tenant: token.tenant,
         visitor: Some(visitor.id),
-        bot: None,
+        bot: Some(bot),
         principal: Principal {
             kind: PrincipalKind::Visitor,
             id: visitor.id.to_string(),

@@ -1,14 +1,12 @@
 //! `GET /v1/connect`: authenticates, admits, upgrades.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_actors::{Caller, Rejection};
-use hubbub_protocol::{ErrorCode, SUBPROTOCOL, TICKET_SUBPROTOCOL_PREFIX};
+use hubbub_protocol::{ErrorCode, PrincipalKind, SUBPROTOCOL, TICKET_SUBPROTOCOL_PREFIX};
 
 use super::problem::ApiError;
-use super::{AppState, auth, origin, requests};
+use super::{AppState, auth, handshake, origin, requests};
 use crate::identity::digest;
 use crate::realtime::{self, Admission, Refused};
 
@@ -18,7 +16,8 @@ const PROTOCOLS_CHARS: usize = 256;
 /// Upgrades to a WebSocket.
 ///
 /// # Errors
-/// `unauthorized`, `forbidden`, `rate_limited`, `overloaded`, `unavailable`, before the upgrade.
+/// `unauthorized`, `forbidden`, `invalid`, `upgrade_required`, `rate_limited`, `overloaded`, `unavailable`,
+/// before the upgrade.
 pub async fn connect(
     request: HttpRequest,
     payload: web::Payload,
@@ -46,9 +45,7 @@ pub async fn connect(
 }
 
 fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError> {
-    let address = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let address = state.proxies.client_of(request);
     let rejection = match state.connections.admit(address) {
         Ok(admission) => return Ok(admission),
         Err(Refused::Full) => Rejection::later(
@@ -82,8 +79,8 @@ async fn authenticate(request: &HttpRequest, state: &AppState) -> Result<Caller,
             "send a bearer token or a ticket, not both",
         )),
         (Some(caller), None) => {
-            // A browser cannot send this header; a page that could would be using a stolen key.
-            origin::check(request, state, &[])?;
+            handshake::check(request)?;
+            origin::check_caller(origin::of(request)?, state, &caller).await?;
             Ok(caller)
         }
         (None, Some(ticket)) => by_ticket(request, state, ticket).await,
@@ -99,39 +96,46 @@ async fn by_ticket(
     state: &AppState,
     ticket: &str,
 ) -> Result<Caller, ApiError> {
+    // First: a ticket is not used up by what is no handshake.
+    handshake::check(request)?;
+    let page = origin::of(request)?;
     let redeemed = state.storage.redeem_ticket(&digest(ticket)).await?;
     let (tenant, ticket) = redeemed.ok_or(ApiError::new(
         ErrorCode::Unauthorized,
         "the ticket is unknown, used or expired",
     ))?;
-    if ticket.origin.as_deref() != origin::of(request) && ticket.origin.is_some() {
+    let is_users = ticket.principal.kind == PrincipalKind::User;
+    let is_its_page = match (ticket.origin.as_deref(), page) {
+        // The tenant's own program asked for it, for a page of the tenant's: one that its bots name.
+        (None, Some(_)) => is_users,
+        (issued_to, page) => issued_to == page,
+    };
+    if !is_its_page {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
-            "the ticket is another page's",
+            "the ticket was not issued to this page",
         ));
     }
-    Ok(Caller {
+    let caller = Caller {
         tenant,
         visitor: ticket.visitor,
         bot: ticket.bot,
         principal: ticket.principal,
-    })
+    };
+    // Again: the bot's list may have changed since the ticket was issued.
+    origin::check_caller(page, state, &caller).await?;
+    Ok(caller)
 }
 
 fn offered_protocols(request: &HttpRequest) -> Result<Vec<&str>, ApiError> {
-    let Some(value) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL) else {
-        return Ok(Vec::new());
-    };
-    let offered = value
-        .to_str()
-        .ok()
-        .filter(|offered| offered.len() <= PROTOCOLS_CHARS);
-    let offered: Vec<&str> = offered
-        .ok_or(ApiError::invalid("the offered subprotocols cannot be read"))?
-        .split(',')
-        .map(str::trim)
-        .collect();
-    if offered.contains(&SUBPROTOCOL) {
+    let mut offered = Vec::new();
+    for field in request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL) {
+        let field = field.to_str().ok();
+        let field = field.filter(|offered| offered.len() <= PROTOCOLS_CHARS);
+        let unreadable = ApiError::invalid("the offered subprotocols cannot be read");
+        offered.extend(field.ok_or(unreadable)?.split(',').map(str::trim));
+    }
+    if offered.is_empty() || offered.contains(&SUBPROTOCOL) {
         Ok(offered)
     } else {
         Err(ApiError::invalid(

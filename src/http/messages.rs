@@ -49,9 +49,8 @@ pub async fn page(
     };
     let scope = state.storage.scope(caller.tenant).await?;
     let found = sessions::find(&scope, session).await?;
-    let is_own = |visitor| caller.visitor.is_none() || caller.visitor == visitor;
     found
-        .filter(|session| is_own(session.visitor))
+        .filter(|session| caller.may_know(session.visitor, session.bot))
         .ok_or(ApiError::not_found())?;
     let whole = EndedText::Whole;
     let Transcript {

@@ -15,6 +15,7 @@ use hubbub_protocol::http::Problem;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::handshake;
 use crate::storage::StorageError;
 
 /// The header that carries the id of a request.
@@ -132,6 +133,12 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
         retry_after_ms: rejection.retry_after_ms,
     };
     let mut answer = HttpResponse::build(status);
+    // What was said beside the refusal stays, such as which page may read it; its body is another.
+    for (name, value) in response.headers() {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            answer.append_header((name, value));
+        }
+    }
     if response.response().head().connection_type() == ConnectionType::Close {
         answer.force_close();
     }
@@ -141,8 +148,15 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
             wait_ms.div_ceil(1_000).max(1).to_string(),
         ));
     }
-    if rejection.code == ErrorCode::Unauthorized {
-        answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    match rejection.code {
+        ErrorCode::Unauthorized => {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        ErrorCode::UpgradeRequired => {
+            answer.insert_header((header::UPGRADE, "websocket"));
+            answer.insert_header((header::SEC_WEBSOCKET_VERSION, handshake::VERSION));
+        }
+        _ => {}
     }
     let answer = answer.content_type("application/problem+json").json(body);
     response.into_response(answer)

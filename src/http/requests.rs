@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::AppState;
 use super::problem::ApiError;
+use crate::realtime::sockets::{Held, Socket};
 
 /// How often a drain looks whether the last answer is out.
 const LOOK: Duration = Duration::from_millis(20);
@@ -28,8 +29,10 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Requests(Arc<AtomicUsize>);
 
 /// One of them, until it is dropped.
-#[derive(Debug)]
-struct InFlight(Requests);
+struct InFlight {
+    requests: Requests,
+    socket: Option<Held>,
+}
 
 impl Requests {
     /// Waits until every answer has been written, or the deadline has passed; how many were left.
@@ -43,15 +46,18 @@ impl Requests {
         }
     }
 
-    fn begin(&self) -> InFlight {
+    fn begin(&self, socket: Option<&Socket>) -> InFlight {
         self.0.fetch_add(1, Ordering::SeqCst);
-        InFlight(self.clone())
+        InFlight {
+            requests: self.clone(),
+            socket: socket.map(Socket::answer),
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.requests.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -68,7 +74,7 @@ pub async fn count(
         return Ok(request.error_response(ApiError::from(Rejection::internal())));
     };
     // Counted before it looks: a drain that began since then sees it.
-    let in_flight = state.requests.begin();
+    let mut in_flight = state.requests.begin(request.conn_data::<Socket>());
     let mut response = if state.connections.is_draining() && !request.method().is_safe() {
         request.error_response(ApiError::from(stopping()))
     } else {
@@ -76,6 +82,9 @@ pub async fn count(
     };
     // From here on it is a connection, and counted as such.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(socket) = in_flight.socket.take() {
+            socket.for_good();
+        }
         return Ok(response);
     }
     if state.connections.is_draining() {

@@ -1,7 +1,7 @@
 //! Sessions: open, list, show.
 
-use actix_web::{HttpResponse, web};
-use hubbub_protocol::http::Page;
+use actix_web::{HttpRequest, HttpResponse, web};
+use hubbub_protocol::http::{Page, Session};
 use hubbub_protocol::{BotId, PrincipalKind, SessionId, VisitorId};
 use serde::Deserialize;
 
@@ -32,12 +32,15 @@ pub struct ListQuery {
 /// Opens a session.
 ///
 /// # Errors
-/// `unauthorized`, `forbidden`, `not_found` (the bot), `invalid`.
+/// `unauthorized`, `forbidden`, `not_found` (the bot), `invalid`, `rate_limited`.
 pub async fn open(
+    request: HttpRequest,
     caller: Authenticated,
     body: web::Json<OpenSession>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
+    let address = state.proxies.client_of(&request);
+    state.rates.admit_session(address, &caller)?;
     let session = state.hub.open_session(&caller, body.bot).await?;
     let scope = state.storage.scope(caller.tenant).await?;
     let opened = sessions::find(&scope, session)
@@ -66,9 +69,16 @@ pub async fn list(
     } else {
         caller.visitor
     };
+    // Sessions with another bot are none that this caller may know of.
+    if let (Some(only), Some(asked)) = (caller.bot, query.bot)
+        && only != asked
+    {
+        let (items, next) = (Vec::<Session>::new(), None);
+        return Ok(HttpResponse::Ok().json(Page { items, next }));
+    }
     let scope = state.storage.scope(caller.tenant).await?;
     let filter = SessionFilter {
-        bot: query.bot,
+        bot: caller.bot.or(query.bot),
         visitor,
     };
     let page = sessions::list(&scope, filter, after, limit).await?;
@@ -92,8 +102,7 @@ pub async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
     let session = sessions::find(&scope, path.into_inner()).await?;
-    let session =
-        session.filter(|session| caller.visitor.is_none() || caller.visitor == session.visitor);
+    let session = session.filter(|session| caller.may_know(session.visitor, session.bot));
     Ok(HttpResponse::Ok().json(session.ok_or(ApiError::not_found())?))
 }
 

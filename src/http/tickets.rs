@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hubbub_protocol::{BotId, Principal, PrincipalKind, TenantId, Timestamp, VisitorId};
+use hubbub_protocol::{BotId, Principal, PrincipalKind, Timestamp, VisitorId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use super::bots::is_name;
 use super::problem::ApiError;
 use super::{AppState, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
+use crate::storage::bots::WidgetBot;
 use crate::storage::tickets::Ticket;
 use crate::storage::visitors::{self, Visitor};
 use crate::storage::{TenantScope, bots, tickets};
@@ -85,12 +86,14 @@ pub async fn issue(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
+    let key = Some(caller.principal.id.clone());
     let ticket = match read::<TicketRequest>(&body)?.user {
         None => Ticket {
             principal: caller.principal.clone(),
             visitor: None,
             bot: None,
             origin: None,
+            key,
         },
         Some(user) => {
             let fits = |text: &str| is_name(text, NAME_CHARS);
@@ -111,6 +114,7 @@ pub async fn issue(
                 visitor: Some(visitor.id),
                 bot: None,
                 origin: None,
+                key,
             }
         }
     };
@@ -118,26 +122,22 @@ pub async fn issue(
     Ok(HttpResponse::Created().json(response))
 }
 
-/// A ticket for a page's visitor. Public: what it opens is only the visitor's own sessions.
+/// A ticket for a page's visitor. Public: what it opens is only the visitor's own sessions. Which page may
+/// have one, and how many there are, is decided in [`pages`](super::pages).
 ///
 /// # Errors
-/// `not_found`, `forbidden`, `unauthorized`, `invalid`.
+/// `invalid`.
 pub async fn issue_to_widget(
     request: HttpRequest,
     path: web::Path<BotId>,
+    widget: web::ReqData<WidgetBot>,
     body: web::Bytes,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    let bot = path.into_inner();
-    let widget = state
-        .storage
-        .find_widget_bot(bot)
-        .await?
-        .ok_or(ApiError::not_found())?;
-    origin::check(&request, &state, &widget.allowed_origins)?;
+    let (bot, page) = (path.into_inner(), origin::of(&request)?);
     let scope = state.storage.scope(widget.tenant).await?;
     let token = read::<WidgetTicketRequest>(&body)?.visitor_token;
-    let (visitor, token) = known_or_new(&scope, widget.tenant, token.as_deref()).await?;
+    let (visitor, token) = known_or_new(&scope, bot, token.as_deref()).await?;
     let ticket = Ticket {
         principal: Principal {
             kind: PrincipalKind::Visitor,
@@ -146,7 +146,8 @@ pub async fn issue_to_widget(
         },
         visitor: Some(visitor.id),
         bot: Some(bot),
-        origin: origin::of(&request).map(str::to_owned),
+        origin: page.map(str::to_owned),
+        key: None,
     };
     let known = VisitorResponse {
         id: visitor.id,
@@ -165,21 +166,20 @@ pub async fn issue_to_widget(
 /// kept an old token must still be able to chat.
 async fn known_or_new(
     scope: &TenantScope,
-    tenant: TenantId,
+    bot: BotId,
     token: Option<&str>,
 ) -> Result<(Visitor, VisitorToken), ApiError> {
+    let tenant = scope.tenant();
     if let Some(token) = token
         .and_then(VisitorToken::parse)
         .filter(|token| token.tenant == tenant)
         && let Some(visitor) = visitors::find_by_token(scope, &token.digest()).await?
     {
+        visitors::update_returned(scope, visitor.id, bot).await?;
         return Ok((visitor, token));
     }
     let token = VisitorToken::generate(tenant);
-    let visitor = Visitor {
-        id: VisitorId::generate(),
-        name: "Visitor".to_owned(),
-    };
+    let visitor = Visitor::anonymous(VisitorId::generate(), bot);
     visitors::insert(scope, &visitor, Some(&token.digest())).await?;
     Ok((visitor, token))
 }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use actix::WeakRecipient;
 use actix::prelude::*;
 use dashmap::DashMap;
+use hubbub_actors::{Caller, Rejection};
 use hubbub_protocol::{CloseCode, ConnectionId};
 
 use super::wire::Cut;
+use crate::admission::Rates;
+use crate::admission::address::subnet;
 
 /// Connections told to close in one go, and the pause before the next: a drain does not stampede.
 const BATCH: usize = 200;
@@ -59,9 +62,10 @@ struct Inner {
     draining: std::sync::atomic::AtomicBool,
     max: usize,
     max_per_address: u32,
+    rates: Arc<Rates>,
 }
 
-/// A counted connection. Dropping it makes room for another.
+/// A counted connection, and where it comes from. Dropping it makes room for another.
 pub struct Admission {
     connections: Connections,
     address: IpAddr,
@@ -75,7 +79,7 @@ pub(super) struct Entry {
 
 impl Connections {
     /// None yet.
-    pub fn new(max: usize, max_per_address: u32) -> Self {
+    pub fn new(max: usize, max_per_address: u32, rates: &Arc<Rates>) -> Self {
         Self(Arc::new(Inner {
             open: DashMap::new(),
             by_address: DashMap::new(),
@@ -83,6 +87,7 @@ impl Connections {
             draining: std::sync::atomic::AtomicBool::new(false),
             max,
             max_per_address,
+            rates: rates.clone(),
         }))
     }
 
@@ -94,7 +99,8 @@ impl Connections {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
-        let mut from_address = self.0.by_address.entry(address).or_insert(0);
+        let network = subnet(address);
+        let mut from_address = self.0.by_address.entry(network).or_insert(0);
         // This machine is no stranger: a proxy in front of the server, or a load test.
         if *from_address >= self.0.max_per_address && !address.is_loopback() {
             return Err(Refused::TooManyFromAddress);
@@ -108,7 +114,7 @@ impl Connections {
             drop(from_address);
             self.0
                 .by_address
-                .remove_if(&address, |_, count| *count == 0);
+                .remove_if(&network, |_, count| *count == 0);
             return Err(Refused::Full);
         };
         gauge(before + 1);
@@ -212,16 +218,25 @@ impl Admission {
     pub(super) fn connections(&self) -> &Connections {
         &self.connections
     }
+
+    /// Counts a session that the caller opens.
+    ///
+    /// # Errors
+    /// There are too many from this address or of this visitor.
+    pub(super) fn admit_session(&self, caller: &Caller) -> Result<(), Rejection> {
+        self.connections.0.rates.admit_session(self.address, caller)
+    }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         gauge(self.connections.0.count.fetch_sub(1, Ordering::Relaxed) - 1);
         let by_address = &self.connections.0.by_address;
-        if let Some(mut count) = by_address.get_mut(&self.address) {
+        let network = subnet(self.address);
+        if let Some(mut count) = by_address.get_mut(&network) {
             *count = count.saturating_sub(1);
         }
-        by_address.remove_if(&self.address, |_, count| *count == 0);
+        by_address.remove_if(&network, |_, count| *count == 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The TCP stream under every connection: its socket options, and the way to cut it from outside.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,8 @@ use actix_web::rt::net::TcpStream;
 use futures_util::task::AtomicWaker;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::sockets::{Place, Socket, Sockets};
 
 /// The kernel's send buffer (it reserves twice as much): a device that does not read is noticed after
 /// this much, instead of the megabytes that autotuning allows.
@@ -37,6 +40,12 @@ impl Cut {
         self.0.waker.wake();
     }
 
+    /// Whether it was.
+    #[cfg(test)]
+    pub(super) fn is_cut(&self) -> bool {
+        self.0.is_cut.load(Ordering::Acquire)
+    }
+
     /// `Ready` once it is cut; else the task is woken when it is.
     fn poll(&self, cx: &Context<'_>) -> Poll<io::Error> {
         // Registered first: a cut between the two would otherwise wake nobody.
@@ -50,16 +59,23 @@ impl Cut {
 }
 
 /// A TCP stream that can be cut.
-#[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
     cut: Cut,
+    place: Place,
 }
 
 impl Wire {
     /// Takes an accepted stream over and sets its options. One that cannot take them is kept: the
-    /// session's clock still cuts what stalls.
-    pub fn new(stream: TcpStream) -> Self {
+    /// session's clock still cuts what stalls. `None`: there is no place for it.
+    pub fn new(
+        stream: TcpStream,
+        sockets: &Sockets,
+        is_proxy: impl Fn(IpAddr) -> bool,
+    ) -> Option<Self> {
+        let peer = stream.peer_addr().ok()?.ip();
+        let cut = Cut::default();
+        let place = sockets.enter(peer, is_proxy(peer), cut.clone())?;
         let socket = SockRef::from(&stream);
         let set = socket
             .set_send_buffer_size(SEND_BUFFER)
@@ -68,10 +84,12 @@ impl Wire {
         if let Err(error) = set {
             tracing::debug!(%error, "socket options were not taken");
         }
-        Self {
-            stream,
-            cut: Cut::default(),
-        }
+        Some(Self { stream, cut, place })
+    }
+
+    /// Its place, for whoever handles its requests.
+    pub fn socket(&self) -> Socket {
+        self.place.socket()
     }
 
     /// The way to cut it.

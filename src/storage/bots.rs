@@ -27,6 +27,8 @@ const UPDATE: &str = "UPDATE bots SET name = coalesce($3, name), prompt = coales
     WHERE tenant_id = $1 AND id = $2 \
     RETURNING id, name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
     created_at, updated_at";
+const ALLOWS: &str = "SELECT EXISTS (SELECT FROM bots WHERE tenant_id = $1 \
+    AND ($2::uuid IS NULL OR id = $2) AND $3 = ANY (allowed_origins)) AS allowed";
 const FIND_WIDGET: &str = "SELECT tenant_id, allowed_origins FROM find_widget_bot($1)";
 
 /// Most rows one page has.
@@ -175,6 +177,25 @@ pub async fn update(
         )
         .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// Whether pages of this origin may talk to the bot; of none: to any bot of the tenant.
+///
+/// # Errors
+/// The database could not.
+pub async fn allows(
+    scope: &TenantScope,
+    bot: Option<BotId>,
+    origin: &str,
+) -> Result<bool, StorageError> {
+    let bot = bot.map(|id| id.0);
+    let rows = scope
+        .query(ALLOWS, &[&scope.tenant().0, &bot, &origin])
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(false);
+    };
+    Fields { table: "bots", row }.get("allowed")
 }
 
 /// The tenant of a bot that a public widget names.

@@ -9,8 +9,11 @@ use uuid::Uuid;
 use super::error::Fields;
 use super::{StorageError, TenantScope, replies};
 
-// Opening is repeated when its answer was lost: the second time finds the session there.
-const INSERT: &str = "INSERT INTO sessions (tenant_id, id, bot_id, visitor_id) \
+// Opening is repeated when its answer was lost: the second time finds the session there. Its visitor is
+// not forgotten any more.
+const INSERT: &str = "WITH kept AS (UPDATE visitors SET expires_at = NULL \
+    WHERE tenant_id = $1 AND id = $4 AND expires_at IS NOT NULL) \
+    INSERT INTO sessions (tenant_id, id, bot_id, visitor_id) \
     VALUES ($1, $2, $3, $4) ON CONFLICT ON CONSTRAINT sessions_pkey DO NOTHING";
 const LOAD: &str = "SELECT s.id, s.bot_id, s.visitor_id, s.fence, \
     coalesce((SELECT m.seq FROM messages m WHERE m.tenant_id = s.tenant_id \

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::error::Fields;
 use super::messages::EndedText;
 use super::scope::Transaction;
+use super::visitors::{self, Visitor};
 use super::{StorageError, TenantScope, bots, messages, prompts, replies, sessions, tenants};
 
 /// How long a node's lease lasts. Renew it at least three times as often, and once before the first
@@ -115,8 +116,29 @@ impl PostgresMessageStore {
     }
 
     async fn open(&self, session: NewSession) -> Result<Option<SessionRecord>, StorageError> {
+        match self.insert(&session).await {
+            // Connected for longer than somebody without a session is remembered: known anew.
+            Err(error) if error.constraint() == Some("sessions_visitor_fkey") => {
+                self.remember(&session).await?;
+                self.insert(&session).await
+            }
+            inserted => inserted,
+        }
+    }
+
+    async fn remember(&self, session: &NewSession) -> Result<(), StorageError> {
+        let Some(visitor) = session.visitor else {
+            return Ok(());
+        };
         let scope = TenantScope::open(&self.app, session.tenant).await?;
-        match sessions::insert(&scope, &session).await {
+        let visitor = Visitor::anonymous(visitor, session.bot);
+        visitors::insert(&scope, &visitor, None).await?;
+        scope.commit().await
+    }
+
+    async fn insert(&self, session: &NewSession) -> Result<Option<SessionRecord>, StorageError> {
+        let scope = TenantScope::open(&self.app, session.tenant).await?;
+        match sessions::insert(&scope, session).await {
             Err(error) if error.constraint() == Some("sessions_bot_fkey") => return Ok(None),
             other => other?,
         }

@@ -12,10 +12,10 @@ use super::error::Fields;
 use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO tickets (tenant_id, ticket_sha256, principal_kind, principal_id, \
-    principal_name, visitor_id, bot_id, origin, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::float8 * interval '1 second')";
+    principal_name, visitor_id, bot_id, origin, key_id, expires_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::float8 * interval '1 second')";
 const REDEEM: &str = "SELECT tenant_id, principal_kind, principal_id, principal_name, visitor_id, \
-    bot_id, origin, live FROM redeem_ticket($1)";
+    bot_id, origin, key_id, live FROM redeem_ticket($1)";
 const DELETE_EXPIRED: &str = "SELECT delete_expired_tickets() AS gone";
 
 /// What a ticket stands for.
@@ -27,8 +27,10 @@ pub struct Ticket {
     pub visitor: Option<VisitorId>,
     /// The bot of the widget it was minted for.
     pub bot: Option<BotId>,
-    /// The only Origin it may be redeemed from; `None`: any.
+    /// The page it was issued to. `None`: it was not asked for by a page.
     pub origin: Option<String>,
+    /// The API key that issued it, by its public id: revoked, it takes its tickets along.
+    pub key: Option<String>,
 }
 
 /// Stores a ticket under its digest for `lifetime`.
@@ -55,6 +57,7 @@ pub async fn insert(
                 &ticket.visitor.map(|id| id.0),
                 &ticket.bot.map(|id| id.0),
                 &ticket.origin,
+                &ticket.key,
                 &lifetime.as_secs_f64(),
             ],
         )
@@ -62,7 +65,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Uses a ticket up. `None`: there is none, it was used, or it has expired.
+/// Uses a ticket up. `None`: there is none, it was used, it has expired, or its key was revoked.
 pub(super) async fn redeem(
     pool: &Pool,
     ticket_sha256: &[u8; 32],
@@ -107,6 +110,7 @@ fn read(row: &Row) -> Result<Option<(TenantId, Ticket)>, StorageError> {
         visitor: fields.get::<Option<Uuid>>("visitor_id")?.map(VisitorId),
         bot: fields.get::<Option<Uuid>>("bot_id")?.map(BotId),
         origin: fields.get("origin")?,
+        key: fields.get("key_id")?,
     };
     Ok(Some((TenantId(fields.get("tenant_id")?), ticket)))
 }

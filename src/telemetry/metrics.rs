@@ -46,6 +46,11 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "WebSocket connections.",
     ),
     (
+        "hubbub_sockets_cut_total",
+        Kind::Counter,
+        "Sockets closed for want of room or because their client was silent, by reason.",
+    ),
+    (
         "hubbub_frames_received_total",
         Kind::Counter,
         "Text frames from clients.",

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hubbub::identity::digest;
+use hubbub::identity::{ApiKey, digest};
 use hubbub_protocol::client::Join;
 use hubbub_protocol::{BotId, ErrorCode, PrincipalKind, Timestamp};
 use serde_json::{Value, json};
@@ -156,4 +156,121 @@ async fn of_a_thousand_at_once_one_gets_the_connection() {
     assert_eq!(connected.len(), 1);
     assert!(unauthorized > AT_ONCE / 2, "only {unauthorized} were tried");
     connected.remove(0).assert_works().await;
+}
+
+// X11
+#[tokio::test]
+async fn a_ticket_of_a_key_revoked_in_between_opens_nothing() {
+    let server = shared().await;
+    let key = ApiKey::generate();
+    let database = server.database().await;
+    let insert =
+        "INSERT INTO api_keys (tenant_id, key_id, secret_sha256, name) VALUES ($1, $2, $3, 'k')";
+    let (tenant, digest) = (server.demo.tenant.0, key.digest());
+    database
+        .execute(insert, &[&tenant, &key.id, &digest.as_slice()])
+        .await
+        .unwrap();
+    let caller = Caller::with(server, Some(&key.expose()));
+    let mut tickets = Vec::new();
+    // For the key itself, and for a person it vouches for.
+    for body in [json!({}), json!({"user": {"id": "u-revoked"}})] {
+        for _ in 0..2 {
+            let minted: Value = caller.post("/v1/tickets", &body).await.json();
+            tickets.push(minted["ticket"].as_str().unwrap().to_owned());
+        }
+    }
+    connect(server, &tickets[0]).await.assert_works().await;
+    connect(server, &tickets[2]).await.assert_works().await;
+    let revoke = "UPDATE api_keys SET revoked_at = now() WHERE key_id = $1";
+    assert_eq!(database.execute(revoke, &[&key.id]).await.unwrap(), 1);
+    for ticket in [&tickets[1], &tickets[3]] {
+        assert_eq!(refusal(server, ticket).await, ErrorCode::Unauthorized);
+    }
+    // A key that was taken away altogether is no better.
+    let (other, _) = crate::tenants::another_tenant(server).await;
+    let minted = Caller::with(server, Some(&other))
+        .post("/v1/tickets", &json!({}))
+        .await;
+    let minted: Value = minted.json();
+    let delete = "DELETE FROM api_keys WHERE key_id = $1";
+    let id = ApiKey::parse(&other).unwrap().id;
+    assert_eq!(database.execute(delete, &[&id]).await.unwrap(), 1);
+    let ticket = minted["ticket"].as_str().unwrap();
+    assert_eq!(refusal(server, ticket).await, ErrorCode::Unauthorized);
+}
+
+// X14
+#[tokio::test]
+async fn a_visitors_token_opens_and_shows_sessions_of_its_bot_alone_by_every_door() {
+    let server = shared().await;
+    let keyed = Caller::new(server);
+    let (bot, other) = (server.demo.bot, keyed.bot(&["sim"]).await);
+    let (mut device, token) = connect_from(server, bot, None).await;
+    let own = device.open(bot).await.session;
+    // The same person on the page of the other bot, with a conversation there.
+    let (mut elsewhere, _) = connect_from(server, other, Some(&token)).await;
+    let foreign = elsewhere.open(other).await.session;
+
+    let visitor = Caller::with(server, Some(&token));
+    for wrong in [other, BotId::generate()] {
+        let refused = visitor.post("/v1/sessions", &json!({"bot": wrong})).await;
+        assert_eq!(refused.problem().code, ErrorCode::Forbidden);
+    }
+    assert_eq!(
+        visitor
+            .post("/v1/sessions", &json!({"bot": bot}))
+            .await
+            .status,
+        201
+    );
+    for (session, status) in [(own, 200), (foreign, 404)] {
+        for path in [
+            format!("/v1/sessions/{session}"),
+            format!("/v1/sessions/{session}/messages"),
+        ] {
+            assert_eq!(visitor.get(&path).await.status, status, "{path}");
+        }
+        let path = format!("/v1/sessions/{session}/messages");
+        for stream in [false, true] {
+            let posted = visitor
+                .post(&path, &json!({"text": "x", "stream": stream}))
+                .await;
+            let expected = if status == 200 {
+                [200, 201]
+            } else {
+                [404, 404]
+            };
+            assert!(expected.contains(&posted.status), "{path}: {posted:?}");
+        }
+    }
+    for (query, count) in [
+        (String::new(), 2),
+        (format!("?bot={bot}"), 2),
+        (format!("?bot={other}"), 0),
+    ] {
+        let listed: Value = visitor.get(&format!("/v1/sessions{query}")).await.json();
+        let items = listed["items"].as_array().unwrap();
+        assert_eq!(items.len(), count, "{query}: {listed}");
+        assert!(items.iter().all(|item| item["bot"] == bot.to_string()));
+    }
+
+    let bearer = Credentials::Bearer(token);
+    let mut direct = Device::connect_as(server.address, &bearer).await.unwrap();
+    let refused = direct.try_join(new_of(other)).await.unwrap_err();
+    assert_eq!(refused.error.code, ErrorCode::Forbidden);
+    let refused = direct.try_join(of(foreign)).await.unwrap_err();
+    assert_eq!(refused.error.code, ErrorCode::NotFound);
+    direct.join(own).await;
+    direct.open(bot).await;
+    // People the tenant's site vouches for are bound to no bot, and keys to nothing.
+    let body = json!({"user": {"id": "u-any"}});
+    let minted: Value = keyed.post("/v1/tickets", &body).await.json();
+    let mut user = connect(server, minted["ticket"].as_str().unwrap()).await;
+    user.open(bot).await;
+    user.open(other).await;
+    assert_eq!(
+        keyed.get(&format!("/v1/sessions/{foreign}")).await.status,
+        200
+    );
 }

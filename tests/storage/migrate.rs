@@ -114,7 +114,7 @@ async fn readiness_tells_the_schema_version() {
         .await
         .unwrap();
     let readiness = storage.ready().await.unwrap();
-    let before = MIGRATIONS[MIGRATIONS.len() - 2].version;
+    let before = MIGRATIONS.iter().rev().nth(1).unwrap().version;
     assert_eq!(readiness.schema_version, before);
     assert!(!readiness.is_ready());
 }
@@ -254,4 +254,67 @@ async fn the_status_of_any_database_is_shown_and_nothing_is_changed() {
     );
     assert_eq!(*files.last().unwrap(), FileMatch::Unknown);
     assert_eq!(status.len(), MIGRATIONS.len() + 1);
+}
+
+// X14
+#[tokio::test]
+async fn visitors_there_are_belong_to_the_bot_they_talked_to_last() {
+    let database = postgres::empty_database().await;
+    let (config, owner) = (&database.config, database.owner().await);
+    // Whoever migrates need not be a superuser: forced row-level security holds for the owner too.
+    let name = format!("owner_of_{}", database.name);
+    let make = format!(
+        "CREATE ROLE {name} LOGIN CREATEROLE; GRANT hubbub_lookup TO {name};
+         ALTER DATABASE {} OWNER TO {name}; ALTER SCHEMA public OWNER TO {name};",
+        database.name
+    );
+    owner.batch_execute(&make).await.unwrap();
+    let plain = DatabaseUrl::on_socket(postgres::socket_dir(), &name, &database.name);
+    let before = MIGRATIONS.iter().position(|m| m.version == 7).unwrap();
+    migrations::up_with(config, &plain, &MIGRATIONS[..before])
+        .await
+        .unwrap();
+    let rows = "
+        INSERT INTO tenants (id, name) VALUES ('00000000-0000-0000-0000-00000000000a', 'T');
+        INSERT INTO bots (tenant_id, id, name, max_output_tokens)
+          SELECT t.id, b::uuid, 'B', 1 FROM tenants t, unnest(ARRAY[
+            '00000000-0000-0000-0000-0000000000b1', '00000000-0000-0000-0000-0000000000b2']) b;
+        INSERT INTO visitors (tenant_id, id, external_id, token_sha256)
+          SELECT t.id, v.id::uuid, v.external, sha256(v.token::bytea) FROM tenants t, (VALUES
+            ('00000000-0000-0000-0000-0000000000c1', NULL, 'talked'),
+            ('00000000-0000-0000-0000-0000000000c2', NULL, 'came'),
+            ('00000000-0000-0000-0000-0000000000c3', 'u', NULL)) v (id, external, token);
+        INSERT INTO sessions (tenant_id, id, bot_id, visitor_id, last_activity_at)
+          SELECT t.id, gen_random_uuid(), b.id, v.id, CASE WHEN b.id::text LIKE '%b1'
+            THEN now() ELSE now() - interval '1 day' END
+          FROM tenants t, bots b, visitors v WHERE v.id::text NOT LIKE '%c2'";
+    owner.batch_execute(rows).await.unwrap();
+    migrations::up(config, &plain).await.unwrap();
+    let read = "SELECT right(id::text, 2), right(bot_id::text, 2), expires_at > now() FROM visitors \
+                ORDER BY id";
+    let read: Vec<(String, Option<String>, Option<bool>)> = owner
+        .query(read, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let expected = [
+        ("c1", Some("b1"), None),
+        ("c2", None, Some(true)),
+        ("c3", None, None),
+    ];
+    let expected =
+        expected.map(|(id, bot, expires)| (id.to_owned(), bot.map(str::to_owned), expires));
+    assert_eq!(read, expected);
+    let forced: i64 = owner
+        .query_one(
+            "SELECT count(*) FROM pg_class WHERE relname IN ('visitors', 'sessions') \
+             AND relrowsecurity AND relforcerowsecurity",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(forced, 2);
 }

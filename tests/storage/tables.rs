@@ -133,6 +133,7 @@ async fn visitors_are_known_again_by_token_and_by_the_tenants_own_id() {
     let ada = Visitor {
         id: VisitorId::generate(),
         name: String::from("Ada"),
+        bot: Some(f.bot),
     };
     visitors::insert(&scope, &ada, Some(&[1; 32]))
         .await
@@ -166,6 +167,7 @@ async fn of_a_thousand_redeemers_one_gets_the_ticket() {
         visitor: None,
         bot: Some(f.bot),
         origin: Some(String::from("https://acme.example")),
+        key: None,
     };
     let scope = f.storage.scope(f.tenant).await.unwrap();
     tickets::insert(&scope, &[1; 32], &ticket, Duration::from_secs(30))

@@ -60,6 +60,7 @@ pub struct Setup {
     /// Upstreams of the test's own: name and base URL.
     endpoints: Vec<(String, String)>,
     settings: String,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -83,6 +84,12 @@ impl Setup {
     /// A line of `section.key = value`.
     pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         writeln!(self.settings, "{key} = {value}").unwrap();
+        self
+    }
+
+    /// Most files the server may have open.
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
         self
     }
 
@@ -123,6 +130,10 @@ pub async fn shared() -> &'static TestServer {
                 )
                 .set("limits.messages_per_second", 100_000)
                 .set("limits.messages_burst", 100_000)
+                .set("limits.tickets_per_minute_per_ip", 100_000)
+                .set("limits.tickets_per_minute_per_bot", 100_000)
+                .set("limits.sessions_per_minute_per_ip", 100_000)
+                .set("limits.sessions_per_minute_per_visitor", 100_000)
                 .set("llm.default_route", "[\"sim\"]")
                 .set("server.trusted_origins", "[\"https://trusted.example\"]")
                 .start()
@@ -153,7 +164,7 @@ impl TestServer {
             write_upstream(&mut config, &name, &base_url);
         }
         std::fs::write(config_file(&folder), config).unwrap();
-        let (child, address) = spawn(&folder);
+        let (child, address) = spawn(&folder, setup.open_files);
         let demo = read_demo(&folder);
         Self {
             address,
@@ -228,13 +239,13 @@ impl TestServer {
 
     /// Starts it again on the same folder, at another port.
     pub fn restart(&mut self) {
-        (self.child, self.address) = spawn(&self.folder);
+        (self.child, self.address) = spawn(&self.folder, None);
         self.demo = read_demo(&self.folder);
     }
 
     /// Begins to start it again, and waits for nothing.
     pub fn begin_restart(&mut self) {
-        (self.child, _) = launch(&self.folder);
+        (self.child, _) = launch(&self.folder, None);
     }
 
     /// Sends a signal, such as `TERM`, to it.
@@ -319,13 +330,22 @@ fn read_demo(folder: &OwnFolder) -> Demo {
 }
 
 /// Starts the program; answers it and the lines it prints.
-fn launch(folder: &OwnFolder) -> (Child, Receiver<String>) {
+fn launch(folder: &OwnFolder, open_files: Option<u32>) -> (Child, Receiver<String>) {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(log_file(folder))
         .unwrap();
-    let mut child = Command::new(PROGRAM)
+    let mut command = match open_files {
+        None => Command::new(PROGRAM),
+        Some(most) => {
+            let mut shell = Command::new("sh");
+            let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+            shell.args(["-c", limited.as_str(), PROGRAM]);
+            shell
+        }
+    };
+    let mut child = command
         .args(["serve", "--demo", "--listen", "127.0.0.1:0", "--config"])
         .arg(config_file(folder))
         .arg("--data-dir")
@@ -348,8 +368,8 @@ fn launch(folder: &OwnFolder) -> (Child, Receiver<String>) {
 }
 
 /// Starts the program and waits until it listens.
-fn spawn(folder: &OwnFolder) -> (Child, SocketAddr) {
-    let (mut child, lines) = launch(folder);
+fn spawn(folder: &OwnFolder, open_files: Option<u32>) -> (Child, SocketAddr) {
+    let (mut child, lines) = launch(folder, open_files);
     let deadline = Instant::now() + PATIENCE;
     let mut address = None;
     // The demo's file is written before the last line is.

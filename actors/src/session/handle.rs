@@ -25,10 +25,19 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Set for visitors and users, who may only see their own sessions.
     pub visitor: Option<VisitorId>,
-    /// Set for whoever came with a ticket of a bot's widget: sessions of other bots are not for them.
+    /// Set for whoever came by a bot's widget, with a ticket or a token of it: sessions of other bots are not
+    /// for them.
     pub bot: Option<BotId>,
     /// As others see them.
     pub principal: Principal,
+}
+
+impl Caller {
+    /// Whether they may know of a session of this visitor with this bot. Asked at every door.
+    pub fn may_know(&self, visitor: Option<VisitorId>, bot: BotId) -> bool {
+        let is_own = self.visitor.is_none() || self.visitor == visitor;
+        is_own && self.bot.is_none_or(|only| only == bot)
+    }
 }
 
 /// A live session. Holding one keeps it live; it is not to be cloned to send (a clone has a slot of

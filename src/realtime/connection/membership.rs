@@ -51,6 +51,9 @@ impl Connection {
 
     /// Opens a session of a bot, and joins it.
     fn open(&mut self, bot: BotId, request: JoinRequest, ctx: &mut ws::WebsocketContext<Self>) {
+        if let Err(rejection) = self.admission.admit_session(&self.caller) {
+            return self.refuse(request.reference, None, &rejection, ctx);
+        }
         let (hub, caller) = (self.hub.clone(), self.caller.clone());
         let opening = async move { hub.open_session(&caller, bot).await };
         self.opening += 1;

@@ -44,10 +44,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004", "nodes"),
     migration!(5, "0005", "replies"),
     migration!(6, "0006", "as_sent"),
+    migration!(7, "0007", "visitor"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 6;
+pub const EXPECTED_VERSION: i64 = 7;
 
 #[cfg(test)]
 mod tests {
