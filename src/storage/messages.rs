@@ -18,7 +18,7 @@ const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS foun
       sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
         created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
-        octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
+        octet_length(body) + least(coalesce(octet_length(metadata::text), 0), $6) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
           AND r.state IN ('failed', 'cancelled')), 0) AS bytes FROM messages m \
@@ -28,7 +28,7 @@ const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS fou
       sum(bytes) OVER (ORDER BY seq DESC) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
         created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
-        octet_length(body) + coalesce(least(octet_length(metadata::text), $6), 0) + coalesce(( \
+        octet_length(body) + least(coalesce(octet_length(metadata::text), 0), $6) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
           AND r.state IN ('failed', 'cancelled')), 0) AS bytes FROM messages m \

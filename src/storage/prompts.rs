@@ -58,7 +58,13 @@ pub async fn list(
             ],
         )
         .await?;
-    rows.iter().rev().map(read).collect()
+    // A row that means nothing to this program is left out: the rest is still a conversation.
+    let said = rows.iter().rev().filter_map(|row| {
+        read(row)
+            .inspect_err(|error| tracing::error!(%error, "a message cannot be read"))
+            .ok()
+    });
+    Ok(said.collect())
 }
 
 fn read(row: &Row) -> Result<Said, StorageError> {
