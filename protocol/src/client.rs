@@ -233,7 +233,11 @@ fn is_reference(text: &str) -> bool {
 
 /// Second look at a frame that did not decode: what can be said about it, and to whom.
 fn explain(text: &str) -> FrameError {
-    let Ok(envelope) = serde_json::from_str::<Envelope>(text) else {
+    let is_object = text.trim_start().starts_with('{');
+    let Some(envelope) = serde_json::from_str::<Envelope>(text)
+        .ok()
+        .filter(|_| is_object)
+    else {
         return FrameError {
             code: ErrorCode::BadFrame,
             message: "not a JSON object",
