@@ -69,7 +69,10 @@ async fn an_edited_or_unknown_migration_is_refused() {
     assert!(
         matches!(
             refused,
-            StorageError::Migration(MigrationError::Unknown { version: 6, .. })
+            StorageError::Migration(MigrationError::Unknown {
+                version: EXPECTED_VERSION,
+                ..
+            })
         ),
         "{refused}"
     );
