@@ -17,6 +17,7 @@ pub mod problem;
 pub mod requests;
 pub mod sessions;
 pub mod tickets;
+mod visitor_cookie;
 
 use std::sync::Arc;
 
@@ -103,8 +104,10 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
             .route("/", get().to(assets::demo))
             .route("/demo/demo.css", get().to(assets::demo_css))
             .route("/widget.js", get().to(assets::loader))
-            .route("/widget/frame.js", get().to(assets::frame_js))
-            .route("/widget/frame.css", get().to(assets::frame_css))
+            .route("/widget/frame-{hash}.js", get().to(assets::frame_js))
+            .route("/widget/frame-{hash}.css", get().to(assets::frame_css))
+            .route("/widget/setup.js", get().to(assets::setup_js))
+            .route("/widget/{bot}/setup", get().to(assets::setup))
             .route("/widget/{bot}", get().to(assets::frame))
             .default_service(web::to(problem::no_such_route));
     }

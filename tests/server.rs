@@ -98,3 +98,5 @@ mod tenants;
 mod tickets;
 #[path = "server/upstreams.rs"]
 mod upstreams;
+#[path = "server/widget.rs"]
+mod widget;

@@ -62,12 +62,17 @@ pub(super) fn of(request: &HttpRequest) -> Result<Option<&str>, ApiError> {
     }
 }
 
+/// Whether a page's origin is among these, or the server's own, or trusted.
+pub(super) fn allows(page: &str, state: &AppState, allowed: &[String]) -> bool {
+    is_own(page, state) || allowed.iter().any(|allowed| allowed == page)
+}
+
 /// Lets a page pass whose origin is among these, or the server's own, or trusted.
 ///
 /// # Errors
 /// `forbidden`.
 pub(super) fn check(page: &str, state: &AppState, allowed: &[String]) -> Result<(), ApiError> {
-    if is_own(page, state) || allowed.iter().any(|allowed| allowed == page) {
+    if allows(page, state, allowed) {
         return Ok(());
     }
     tracing::debug!(origin = page, "a page was refused");
@@ -95,7 +100,8 @@ pub(super) async fn check_caller(
     Err(REFUSED)
 }
 
-fn is_own(page: &str, state: &AppState) -> bool {
+/// Whether a page is of this server, or trusted like one.
+pub(super) fn is_own(page: &str, state: &AppState) -> bool {
     let mut own = state.own_origins.iter().chain(&state.trusted_origins);
     own.any(|own| own == page)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_protocol::{BotId, Principal, PrincipalKind, Timestamp, VisitorId};
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Keyed;
 use super::bots::is_name;
 use super::problem::ApiError;
+use super::visitor_cookie::VisitorCookie;
 use super::{AppState, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
 use crate::storage::bots::WidgetBot;
@@ -73,7 +75,9 @@ pub struct BotResponse {
 #[derive(Debug, Serialize)]
 pub struct VisitorResponse {
     id: VisitorId,
-    token: String,
+    /// For programs only: a browser is given it in a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 /// A ticket for a program, or for a user of the tenant's site.
@@ -136,8 +140,11 @@ pub async fn issue_to_widget(
 ) -> Result<HttpResponse, ApiError> {
     let (bot, page) = (path.into_inner(), origin::of(&request)?);
     let scope = state.storage.scope(widget.tenant).await?;
-    let token = read::<WidgetTicketRequest>(&body)?.visitor_token;
-    let (visitor, token) = known_or_new(&scope, bot, token.as_deref()).await?;
+    let cookie = page.map(|page| VisitorCookie::of(page, &request, &state, bot));
+    let told = read::<WidgetTicketRequest>(&body)?.visitor_token;
+    let kept = cookie.as_ref().and_then(|cookie| cookie.token(&request));
+    let tokens = [told.as_deref(), kept.as_deref()];
+    let (visitor, token) = known_or_new(&scope, bot, tokens).await?;
     let ticket = Ticket {
         principal: Principal {
             kind: PrincipalKind::Visitor,
@@ -151,7 +158,7 @@ pub async fn issue_to_widget(
     };
     let known = VisitorResponse {
         id: visitor.id,
-        token: token.expose(),
+        token: cookie.is_none().then(|| token.expose()),
     };
     let name = bots::find(&scope, bot).await?.map(|bot| bot.name);
     let response = TicketResponse {
@@ -159,24 +166,29 @@ pub async fn issue_to_widget(
         bot: name.map(|name| BotResponse { name }),
         ..mint(scope, ticket).await?
     };
-    Ok(HttpResponse::Created().json(response))
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    if let Some(cookie) = cookie {
+        answer.insert_header((header::SET_COOKIE, cookie.keep(&token.expose())));
+    }
+    Ok(answer.json(response))
 }
 
-/// The visitor of a token; a new one for no token, or for one that is not known any more: a page that
-/// kept an old token must still be able to chat.
+/// The visitor of the first token that is known; a new one for no token, or for one that is not known any
+/// more: a page that kept an old token must still be able to chat.
 async fn known_or_new(
     scope: &TenantScope,
     bot: BotId,
-    token: Option<&str>,
+    tokens: [Option<&str>; 2],
 ) -> Result<(Visitor, VisitorToken), ApiError> {
     let tenant = scope.tenant();
-    if let Some(token) = token
-        .and_then(VisitorToken::parse)
-        .filter(|token| token.tenant == tenant)
-        && let Some(visitor) = visitors::find_by_token(scope, &token.digest()).await?
-    {
-        visitors::update_returned(scope, visitor.id, bot).await?;
-        return Ok((visitor, token));
+    for token in tokens.into_iter().flatten() {
+        if let Some(token) = VisitorToken::parse(token).filter(|token| token.tenant == tenant)
+            && let Some(visitor) = visitors::find_by_token(scope, &token.digest()).await?
+        {
+            visitors::update_returned(scope, visitor.id, bot).await?;
+            return Ok((visitor, token));
+        }
     }
     let token = VisitorToken::generate(tenant);
     let visitor = Visitor::anonymous(VisitorId::generate(), bot);

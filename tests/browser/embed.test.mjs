@@ -54,8 +54,8 @@ test("the snippet in a blank page opens a working chat, on an allowed origin", {
   await answerHas(frame, ` t${TOKENS - 1}`);
   await settled(frame);
   assert.deepEqual(await bubbles(frame), ["Hello from the shop", answerTo("Hello from the shop", TOKENS)]);
+  // What was open stays open.
   await page.reload();
-  await page.click("[aria-label='Chat with us']");
   const again = await frameOf(page);
   await answerHas(again, ` t${TOKENS - 1}`);
   assert.equal((await bubbles(again)).length, 2);
@@ -63,14 +63,24 @@ test("the snippet in a blank page opens a working chat, on an allowed origin", {
   await context.close();
 });
 
-// R052, R099: the browser itself refuses the frame, and the server refuses the page's tickets.
-test("on an origin that is not allowed, the browser blocks the frame", { timeout: 60_000 }, async () => {
+// R052, R099, W3: there is no launcher, one sentence for the developer, and no tickets; and who frames the
+// chat without asking is refused by the browser itself.
+test("on an origin that is not allowed, the page shows nothing of the chat", { timeout: 60_000 }, async () => {
   await allow(["https://shop.example.com"]);
   const { context } = await visitor(stage.browser);
   const page = await context.newPage();
+  const sentence = page.waitForEvent("console", (message) => message.text().startsWith("Hubbub"));
   await page.goto(origin);
+  assert.match((await sentence).text(), new RegExp(`${origin} is not among the allowed_origins`));
+  assert.equal(await page.locator(".launch, iframe, .card").count(), 0);
   const blocked = page.waitForEvent("console", (message) => /frame-ancestors/.test(message.text()));
-  await page.click("[aria-label='Chat with us']");
+  await page.evaluate((src) => {
+    const frame = document.createElement("iframe");
+    // So the server does not know who asks.
+    frame.referrerPolicy = "no-referrer";
+    frame.src = src;
+    document.body.append(frame);
+  }, `${hubbub.url}/widget/${hubbub.demo.bot}`);
   await blocked;
   const frame = await (await page.waitForSelector("iframe", { state: "attached" })).contentFrame();
   assert.equal(await frame.locator("main.frame").count(), 0);
@@ -121,5 +131,70 @@ test("by keyboard alone: open, write, send, stop, close, and be back at the laun
   await frame.waitForFunction(() => document.activeElement?.localName === "textarea");
   assert.equal((await bubbles(frame)).length, 2);
   assert.deepEqual(noted, []);
+  await context.close();
+});
+
+// W3
+test("an unknown bot is a sentence in the console, and in the page of its own", { timeout: 60_000 }, async () => {
+  const { context } = await visitor(stage.browser);
+  const page = await context.newPage();
+  const none = "019aa3c0-0001-7b11-8a22-334455667788";
+  const snippet = `<h1>Shop</h1><script src="${hubbub.url}/widget.js" data-bot="${none}"></script>`;
+  await page.route(`${origin}/none`, (route) => route.fulfill({ contentType: "text/html", body: snippet }));
+  const sentence = page.waitForEvent("console", (message) => message.text().startsWith("Hubbub"));
+  await page.goto(`${origin}/none`);
+  assert.match((await sentence).text(), /no such bot/);
+  assert.equal(await page.locator(".launch, iframe, .card").count(), 0);
+  await page.goto(`${hubbub.url}/widget/${none}`);
+  assert.match(await page.textContent("body"), /no such bot: check the data-bot/);
+  await context.close();
+});
+
+// X4
+test("the visitor is the same after a reload, and no script can tell by what", { timeout: 60_000 }, async () => {
+  await allow([origin.replace("127.0.0.1", "localhost")]);
+  const { context, noted } = await visitor(stage.browser);
+  const page = await context.newPage();
+  // Another site, so that the cookie is a third party's.
+  await page.goto(origin.replace("127.0.0.1", "localhost"));
+  await page.click("[aria-label='Chat with us']");
+  const frame = await frameOf(page);
+  // As an older version of the widget left it.
+  const old = await hubbub.api("POST", `/v1/widget/${hubbub.demo.bot}/tickets`, {});
+  const key = `hubbub:${hubbub.demo.bot}:visitor`;
+  await frame.evaluate(([name, token]) => localStorage.setItem(name, token), [key, old.visitor.token]);
+  await page.reload();
+  const again = await frameOf(page);
+  await again.waitForSelector(".state.on");
+  await say(again, "Remember me");
+  await answerHas(again, ` t${TOKENS - 1}`);
+  const readable = await again.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+  assert.doesNotMatch(readable, /hbv_/);
+  const [cookie] = (await context.cookies()).filter(({ name }) => name === "hubbub_visitor");
+  assert.equal(cookie.value, old.visitor.token, "the old token moved");
+  assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite], [true, true, "None"]);
+  assert.equal(cookie.path, `/v1/widget/${hubbub.demo.bot}/tickets`);
+  await page.reload();
+  await answerHas(await frameOf(page), ` t${TOKENS - 1}`);
+  assert.deepEqual(noted, []);
+  await context.close();
+});
+
+// W2
+test("a server that goes and comes back leaves the page usable meanwhile", { timeout: 120_000 }, async () => {
+  await allow([origin]);
+  const { context } = await visitor(stage.browser, { viewport: { width: 360, height: 740 } });
+  const page = await context.newPage();
+  await page.goto(origin);
+  await page.waitForSelector("[aria-label='Chat with us']");
+  await hubbub.kill();
+  await page.click("[aria-label='Chat with us']");
+  await page.waitForSelector("text=The chat is out of reach");
+  assert.equal(await page.locator("iframe:visible").count(), 0);
+  await page.click(".card >> text=Close");
+  await page.click("[aria-label='Chat with us']");
+  await hubbub.launch();
+  const frame = await frameOf(page);
+  await frame.waitForSelector(".state.on");
   await context.close();
 });

@@ -69,11 +69,11 @@ function watch() {
 }
 
 const ELEMENTS =
-  "a article blockquote br button code del div em h2 h3 h4 h5 h6 hr i li ol p path pre s section span strong svg table td th time tr ul";
+  "a article blockquote br button code del div em h2 h3 h4 h5 h6 hr i input label li ol p path pre s section span strong svg table td th time tr ul";
 const HARMLESS = new Set([
   ...ELEMENTS.split(" "),
   ...["a href", "a target", "a rel", "pre tabindex", "table tabindex", "ol start", "time datetime", "button type", "section tabindex"],
-  ...["button disabled", "href http:", "href https:", "href mailto:", "_blank noopener nofollow noreferrer"],
+  ...["button disabled", "th scope", "th style", "td style", "input type", "input disabled", "input checked", "href http:", "href https:", "href mailto:", "_blank noopener nofollow noreferrer"],
 ]);
 
 const strange = async (page) => {

@@ -29,6 +29,7 @@ test("the server is killed in mid-answer: nothing is lost, nothing doubled", { t
   await say(page, "Interrupted");
   await answerHas(page, " t20");
   await hubbub.kill();
+  const shown = (await bubbles(page)).at(-1);
   await page.waitForSelector(".state:not(.on)");
   await page.waitForSelector(".banner:visible >> text=Reconnecting");
   await say(page, "While away, one");
@@ -56,6 +57,9 @@ test("the server is killed in mid-answer: nothing is lost, nothing doubled", { t
   const mine = () => page.$$eval(".bubble.me .text", (all) => all.map((one) => one.textContent));
   assert.deepEqual(await mine(), asked);
   assert.equal(await page.locator(".bubble.failed").count(), 1);
+  // W9: what was read stays, is marked, and can be asked for again although others followed.
+  assert.ok((await page.textContent(".bubble.failed .text")).startsWith(shown));
+  assert.equal(await page.locator(".bubble.failed >> text=Try again").count(), 1);
   const texts = await bubbles(page);
   for (const question of asked.filter((text) => text !== "Interrupted")) {
     const answer = answerTo(question, TOKENS);

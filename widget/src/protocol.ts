@@ -248,10 +248,11 @@ export type ServerFrame =
 export interface TicketAnswer {
   ticket: string;
   expires_at: Timestamp;
-  visitor: { id: Id; token: string };
+  /** The token is told to programs only; browsers keep it in a cookie. */
+  visitor: { id: Id; token?: string };
   bot?: { name?: string; greeting?: string };
 }
-/** Answer to `GET /v1/sessions/{id}/messages`. */
+/** A page of a session's messages, oldest first. */
 export interface MessagePage {
   messages: MessageBody[];
   ended?: EndedReply[];

@@ -4,7 +4,7 @@ import type { Chat } from "./chat.ts";
 import { checkSocket } from "./inbound.ts";
 import { atHead, EMPTY, lastSeq } from "./log.ts";
 import { flush } from "./sending.ts";
-import { forget, joinAnew, turnTo } from "./session.ts";
+import { forget, heldSession, isOurs, joinAnew, turnTo } from "./session.ts";
 
 /** Takes a message; `false` when it is empty or too many are unsent already. */
 export function sendText(chat: Chat, text: string): boolean {
@@ -37,9 +37,32 @@ export function tellTyping({ presence, snapshot: { ready, session } }: Chat): vo
   if (ready) presence.type(session);
 }
 
-/** The person has seen everything that is held. */
-export function tellRead({ presence, snapshot: { ready, session, log } }: Chat): void {
-  if (ready && session && atHead(log)) presence.read(session, lastSeq(log));
+/** The person has seen everything that is held. Remembered, so that a later page knows what is new. */
+export function tellRead(chat: Chat): void {
+  const { ready, session, log } = chat.snapshot;
+  if (!ready || !session || !atHead(log)) return;
+  chat.presence.read(session, lastSeq(log));
+  if (readSeq(chat) < lastSeq(log)) remember(chat);
+}
+
+/** How many messages of others the person has not seen yet. */
+export function unread(chat: Chat): number {
+  const { ready, session, log } = chat.snapshot;
+  if (!ready || !session) return 0;
+  // Before anything was remembered, everything counts as read.
+  if (readSeq(chat) < 0) remember(chat);
+  const read = readSeq(chat);
+  return log.messages.filter(({ role, seq }) => role !== "visitor" && seq > read).length;
+}
+
+/** The last message of this session that was read in this browser; -1 if that is not known. */
+function readSeq({ environment: { shared }, key, snapshot: { session } }: Chat): number {
+  const [of, seq] = shared.get(key("read"))?.split(":") ?? [];
+  return of === session ? Number(seq) : -1;
+}
+
+function remember({ environment: { shared }, key, snapshot: { session, log } }: Chat): void {
+  shared.set(key("read"), `${session}:${lastSeq(log)}`);
 }
 
 /** Whether a new chat may begin: not while something unsent would be left behind. */
@@ -74,8 +97,10 @@ export function networkChanged(chat: Chat, online: boolean): void {
   if (online) checkSocket(chat);
 }
 
-/** Another tab of this browser opened or left a session: follow it. */
+/** Another tab of this browser opened or left a session, or read it: follow it. */
 export function sharedChanged(chat: Chat): void {
-  const session = chat.environment.shared.get(chat.key("session"));
+  if (!isOurs(chat)) return;
+  const session = heldSession(chat);
   if (session !== chat.snapshot.session && !chat.outbox.hasUnsent()) turnTo(chat, session);
+  else chat.update({});
 }

@@ -3,7 +3,7 @@
 // verbs are functions of their own: actions.ts is what the person does, session.ts joins, sending.ts
 // sends, inbound.ts hears, history.ts pages.
 
-import type { Limits } from "../protocol.ts";
+import type { EndedReply, Limits, MessageBody } from "../protocol.ts";
 import type { Outgoing } from "../stored.ts";
 import { Connection } from "./connection.ts";
 import type { Environment } from "./environment.ts";
@@ -11,7 +11,7 @@ import { onFrame, onState } from "./inbound.ts";
 import { EMPTY, type Log } from "./log.ts";
 import { Outbox } from "./outbox.ts";
 import { Presence } from "./presence.ts";
-import { forget } from "./session.ts";
+import { forget, heldSession, onTicket } from "./session.ts";
 import type { ConnectionState } from "./state.ts";
 
 export interface Snapshot {
@@ -34,7 +34,7 @@ export interface Snapshot {
 }
 
 /** One timer of each kind at most. */
-type Timer = "answer" | "join" | "resend" | "typing" | "watch";
+type Timer = "answer" | "join" | "page" | "resend" | "typing" | "watch";
 
 export class Chat {
   readonly connection: Connection;
@@ -44,6 +44,10 @@ export class Chat {
   /** The `join` that has no answer yet. */
   joinRef: string | null = null;
   joins = 0;
+  /** What has come of the page of history that is being fetched. */
+  page: { messages: MessageBody[]; ended: EndedReply[] } = { messages: [], ended: [] };
+  /** Who the server says this browser is; known from the first ticket on. */
+  visitor: string | null = null;
   /** How often each refused message was sent again by itself. */
   readonly resends = new Map<string, number>();
   #listeners = new Set<() => void>();
@@ -56,18 +60,17 @@ export class Chat {
     readonly bot: string,
   ) {
     const { shared } = environment;
-    const session = shared.get(this.key("session"));
+    const session = heldSession(this);
     this.connection = new Connection({
       environment,
       origin,
       bot,
-      visitorToken: () => shared.get(this.key("visitor")),
-      onTokenRefused: () => forget(this),
-      onTicket: (answer) => {
-        shared.set(this.key("visitor"), answer.visitor.token);
-        const { name, greeting } = { ...this.snapshot.bot, ...answer.bot };
-        this.update({ bot: { name, greeting } });
+      claim: () => {
+        const token = shared.get(this.key("visitor"));
+        return token ? { visitor_token: token } : {};
       },
+      onRefused: () => forget(this),
+      onTicket: (answer) => onTicket(this, answer),
       onState: (state) => onState(this, state),
       onFrame: (frame) => onFrame(this, frame),
     });
@@ -104,10 +107,11 @@ export class Chat {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Where the browser's tabs share the visitor's token or the session. */
-  key(name: "session" | "visitor"): string {
-    return `hubbub:${this.bot}:${name}`;
-  }
+  /**
+   * Where the browser's tabs share the session, whose it is, and how far it was read. `visitor` is
+   * where a token was kept once, before the browser kept it in a cookie that no script can read.
+   */
+  key = (name: "session" | "owner" | "read" | "visitor"): string => `hubbub:${this.bot}:${name}`;
 
   arm(timer: Timer, ms: number, task: () => void): void {
     this.cancel(timer);

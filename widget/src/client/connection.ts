@@ -22,10 +22,10 @@ export interface ConnectionOptions {
   /** Origin of the server, without a slash at the end. */
   origin: string;
   bot: string;
-  /** The visitor's token, if one is held. */
-  visitorToken(): string | null;
-  /** The server does not know the held token (any more). */
-  onTokenRefused(): void;
+  /** What the request for a ticket says of the visitor; the browser's cookie says the rest. */
+  claim(): object;
+  /** The server does not know the visitor (any more). */
+  onRefused(): void;
   onTicket(answer: TicketAnswer): void;
   onState(state: ConnectionState): void;
   onFrame(frame: ServerFrame): void;
@@ -134,12 +134,12 @@ export class Connection {
     this.#generation += 1;
     const generation = this.#generation;
     this.#arm(CONNECT_DEADLINE_MS * 2, { kind: "closed", code: 1006, byeMs: null });
-    let answer = await this.#ticket(this.#options.visitorToken());
+    let answer = await this.#ticket();
     if (generation !== this.#generation) return;
-    if (answer.kind === "ticket_refused" && answer.status === 401 && this.#options.visitorToken()) {
+    if (answer.kind === "ticket_refused" && answer.status === 401) {
       // The visitor is forgotten by the server: begin as a new one rather than stay locked out.
-      this.#options.onTokenRefused();
-      answer = await this.#ticket(null);
+      this.#options.onRefused();
+      answer = await this.#ticket();
       if (generation !== this.#generation) return;
     }
     if (answer.kind === "ticket_refused") {
@@ -150,20 +150,18 @@ export class Connection {
     this.#open(answer.answer.ticket);
   }
 
-  async #ticket(
-    token: string | null,
-  ): Promise<
+  async #ticket(): Promise<
     { kind: "ticket"; answer: TicketAnswer } | Extract<ConnectionEvent, { kind: "ticket_refused" }>
   > {
-    const { environment, origin, bot } = this.#options;
+    const { environment, origin, bot, claim } = this.#options;
     const abort = new AbortController();
     const cancel = environment.after(CONNECT_DEADLINE_MS, () => abort.abort());
     try {
       const response = await environment.fetch(`${origin}/v1/widget/${bot}/tickets`, {
         method: "POST",
         headers: { "content-type": "application/json" },
-        body: JSON.stringify(token ? { visitor_token: token } : {}),
-        credentials: "omit",
+        body: JSON.stringify(claim()),
+        credentials: "same-origin",
         signal: abort.signal,
       });
       if (response.ok) return { kind: "ticket", answer: (await response.json()) as TicketAnswer };

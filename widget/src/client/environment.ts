@@ -32,39 +32,28 @@ export interface Environment {
   tab: Store;
 }
 
-/** Falls back to memory where storage is blocked (private mode, third-party frames). */
+/** Falls back to memory where storage is blocked or full (private mode, third-party frames). */
 export function webStore(open: () => Storage): Store {
   const memory = new Map<string, string>();
-  let storage: Storage | null = null;
-  try {
-    storage = open();
-  } catch {
-    // Blocked by the browser: memory has to do.
-  }
+  const attempt = <T>(use: (storage: Storage) => T): T | null => {
+    try {
+      return use(open());
+    } catch {
+      return null;
+    }
+  };
   return {
-    get(key) {
-      try {
-        return memory.get(key) ?? storage?.getItem(key) ?? null;
-      } catch {
-        return null;
-      }
-    },
+    get: (key) => memory.get(key) ?? attempt((storage) => storage.getItem(key)),
     set(key, value) {
-      try {
-        if (!storage) throw new Error("no storage");
+      memory.set(key, value);
+      attempt((storage) => {
         storage.setItem(key, value);
         memory.delete(key);
-      } catch {
-        memory.set(key, value);
-      }
+      });
     },
     delete(key) {
       memory.delete(key);
-      try {
-        storage?.removeItem(key);
-      } catch {
-        // Nothing is held there that could come back.
-      }
+      attempt((storage) => storage.removeItem(key));
     },
   };
 }

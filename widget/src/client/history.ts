@@ -1,58 +1,72 @@
-// Pages of messages over HTTP, for the part of a session that `joined` does not carry.
+// Pages of messages, for the part of a session that the first `joined` does not carry: the session is
+// joined once more from further back, which any connection may do at any time. So a page needs no
+// credential of its own.
 
-import { type MessagePage, PAGE } from "../protocol.ts";
+import { type Joined, PAGE } from "../protocol.ts";
 import type { Chat } from "./chat.ts";
-import { appendPage, atHead, firstSeq, hasOlder, type Log, lastSeq, prependPage } from "./log.ts";
+import {
+  appendPage,
+  applyJoined,
+  atHead,
+  firstSeq,
+  hasOlder,
+  lastSeq,
+  prependPage,
+} from "./log.ts";
+import { applied, joinAnew } from "./session.ts";
 
 const DEADLINE_MS = 15_000;
 
-export async function loadOlder(chat: Chat): Promise<void> {
+export function loadOlder(chat: Chat): void {
   const { log } = chat.snapshot;
-  if (hasOlder(log)) await load(chat, "older", firstSeq(log), prependPage);
+  if (hasOlder(log)) load(chat, "older", Math.max(firstSeq(log) - 1 - PAGE, 0));
 }
 
-export async function loadNewer(chat: Chat): Promise<void> {
+export function loadNewer(chat: Chat): void {
   const { log } = chat.snapshot;
-  if (atHead(log)) return;
-  // Numbers have no gaps, so the page that ends here is the one that follows what is held.
-  await load(chat, "newer", Math.min(lastSeq(log) + PAGE, log.head) + 1, appendPage);
+  if (!atHead(log)) load(chat, "newer", lastSeq(log));
 }
 
-async function load(
-  chat: Chat,
-  paging: "older" | "newer",
-  before: number,
-  merge: (log: Log, page: MessagePage) => Log,
-): Promise<void> {
-  const { session } = chat.snapshot;
-  if (!session || chat.snapshot.paging) return;
+function load(chat: Chat, paging: "older" | "newer", after: number): void {
+  if (!chat.snapshot.ready || chat.snapshot.paging) return;
   chat.update({ paging, pagingFailed: false });
-  try {
-    const page = await fetchPage(chat, session, before);
-    // Meanwhile another session may have been opened, or the log be another.
-    const { log, session: now } = chat.snapshot;
-    chat.update({ paging: null, ...(session === now && { log: merge(log, page) }) });
-  } catch {
-    chat.update({ paging: null, pagingFailed: true });
-  }
+  chat.page = { messages: [], ended: [] };
+  ask(chat, after);
 }
 
-/** The page of messages just before `before`, oldest first. Rejects when it cannot be had. */
-async function fetchPage(chat: Chat, session: string, before: number): Promise<MessagePage> {
-  const { environment, origin } = chat;
-  const abort = new AbortController();
-  const cancel = environment.after(DEADLINE_MS, () => abort.abort());
-  const token = environment.shared.get(chat.key("visitor"));
-  try {
-    const url = `${origin}/v1/sessions/${session}/messages?before=${before}&limit=${PAGE}`;
-    const response = await environment.fetch(url, {
-      headers: { authorization: `Bearer ${token}` },
-      credentials: "omit",
-      signal: abort.signal,
-    });
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    return (await response.json()) as MessagePage;
-  } finally {
-    cancel();
+function ask(chat: Chat, after: number): void {
+  const { session, log } = chat.snapshot;
+  if (!session || !log.epoch) return;
+  const { epoch } = log;
+  chat.connection.send({ type: "join", ref: "page", session, after, epoch, limit: PAGE });
+  chat.arm("page", DEADLINE_MS, () => pageFailed(chat));
+}
+
+/** Takes the answer to a `join` that asked for a page. */
+export function onPage(chat: Chat, frame: Joined): void {
+  const { log, paging, session } = chat.snapshot;
+  if (!paging || frame.session !== session) return;
+  chat.cancel("page");
+  const gap = atHead(log) && frame.head > log.head;
+  // Everything but the messages is as in any other answer to a `join`.
+  const now = applyJoined(log, { ...frame, messages: [] }).log;
+  const { page } = chat;
+  page.messages.push(...frame.messages);
+  page.ended.push(...(frame.ended ?? []));
+  const last = page.messages.at(-1)?.seq ?? 0;
+  if (paging === "older" && frame.messages.length > 0 && last < firstSeq(now) - 1) {
+    // Long texts ended the answer before it came to what is held.
+    chat.update({ log: now });
+    ask(chat, last);
+    return;
   }
+  const merge = paging === "older" ? prependPage : appendPage;
+  chat.update({ paging: null });
+  applied(chat, { log: merge(now, { ...page, more: frame.more }), gap });
+}
+
+/** A page did not come; whether this device is still joined is not known either. */
+export function pageFailed(chat: Chat): void {
+  chat.update({ paging: null, pagingFailed: true });
+  joinAnew(chat);
 }

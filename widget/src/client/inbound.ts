@@ -2,6 +2,8 @@
 
 import type { ErrorFrame, ServerFrame } from "../protocol.ts";
 import type { Chat } from "./chat.ts";
+import { onPage, pageFailed } from "./history.ts";
+import { keepTexts, withTexts } from "./kept.ts";
 import { applyDelta, applyMessage, applyReply } from "./log.ts";
 import { flush, onAck, onSendError } from "./sending.ts";
 import { applied, joinAnew, onJoinError, onJoined, probe } from "./session.ts";
@@ -14,7 +16,9 @@ export function onState(chat: Chat, state: ConnectionState): void {
   chat.joinRef = null;
   chat.cancelAll();
   chat.outbox.rewind();
+  chat.update({ paging: null });
   if (state.kind !== "online") {
+    keepTexts(chat);
     chat.presence.reset();
     chat.update({ connection: state, ready: false, othersTyping: false });
     return;
@@ -43,7 +47,9 @@ export function checkSocket(chat: Chat): void {
 
 export function onFrame(chat: Chat, frame: ServerFrame): void {
   if (frame.type === "joined") {
-    if (onJoined(chat, frame)) flush(chat);
+    const whole = withTexts(chat, frame);
+    if (frame.ref === "page" && !frame.resync) onPage(chat, whole);
+    else if (onJoined(chat, whole)) flush(chat);
   } else if (frame.type === "error") onError(chat, frame);
   else if ("session" in frame && frame.session === chat.snapshot.session) {
     onSessionFrame(chat, frame);
@@ -71,5 +77,8 @@ function onError(chat: Chat, error: ErrorFrame): void {
   const { ref } = error;
   if (ref === undefined) chat.update({ notice: error.message });
   else if (ref === chat.joinRef) onJoinError(chat, error);
+  // Whose `join` was refused, asked for whatever reason, is not joined any more.
+  else if (ref === "page") pageFailed(chat);
+  else if (ref === "probe") joinAnew(chat);
   else if (chat.outbox.find(ref)) onSendError(chat, ref, error);
 }

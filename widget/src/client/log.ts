@@ -19,8 +19,11 @@ export interface Log {
   /** Newest seq of the session. Above the last message held when older ones are being read. */
   readonly head: number;
   readonly replies: readonly RunningReply[];
-  readonly ended: readonly EndedReply[];
+  readonly ended: readonly Ended[];
 }
+
+/** `lost`: the server knows nothing of it yet; what was read of it stays until its end is told. */
+export type Ended = EndedReply & { lost?: true };
 
 export interface Applied {
   log: Log;
@@ -47,7 +50,10 @@ function bounded(log: Log): Log {
 function windowed(log: Log, messages: readonly MessageBody[]): Log {
   const first = messages[0]?.seq ?? 0;
   const last = messages.at(-1)?.seq ?? 0;
-  const ended = log.ended.filter((reply) => reply.to >= first && reply.to <= last);
+  const written = new Set(messages.map(({ reply }) => reply));
+  const ended = log.ended.filter(
+    ({ reply, to }) => to >= first && to <= last && !written.has(reply),
+  );
   return { ...log, messages, ended };
 }
 
@@ -55,7 +61,9 @@ export function applyJoined(held: Log, frame: Joined): Applied {
   const changed = frame.resync === true || (held.epoch !== null && held.epoch !== frame.epoch);
   const base = changed ? EMPTY : held;
   const replies = frame.replying ? [frame.replying] : [];
-  const log = withEnded({ ...base, epoch: frame.epoch, replies }, frame.ended ?? []);
+  const lost = base.replies.filter(({ reply, text }) => text && reply !== frame.replying?.reply);
+  const kept = withEnded({ ...base, epoch: frame.epoch, replies }, lost.map(broken));
+  const log = withEnded(kept, frame.ended ?? []);
   if (!atHead(base)) {
     // Older messages are being read: that there are newer ones is all that matters.
     return { log: windowed({ ...log, head: frame.head }, base.messages), gap: false };
@@ -72,7 +80,13 @@ export function applyJoined(held: Log, frame: Joined): Applied {
   };
 }
 
-function withEnded(log: Log, ended: readonly EndedReply[]): Log {
+/** An answer that was being written when its server died, as far as it was read. */
+function broken({ reply, to, text }: RunningReply): Ended {
+  const error = { code: "unavailable", message: "", reason: "cut" } as const;
+  return { reply, to, text, state: "failed", error, lost: true };
+}
+
+function withEnded(log: Log, ended: readonly Ended[]): Log {
   if (ended.length === 0) return log;
   const fresh = new Set(ended.map((reply) => reply.reply));
   const rest = log.ended.filter((reply) => !fresh.has(reply.reply));
@@ -85,31 +99,25 @@ export function applyMessage(held: Log, message: MessageBody): Applied {
     : held.replies;
   if (message.seq <= held.head) return { log: { ...held, replies }, gap: false };
   if (message.seq > held.head + 1) return { log: held, gap: true };
-  const log = { ...held, replies, head: message.seq };
+  const ended = held.ended.filter(({ reply }) => reply !== message.reply);
+  const log = { ...held, replies, ended, head: message.seq };
   if (!atHead(held)) return { log, gap: false };
   return { log: bounded({ ...log, messages: [...held.messages, message] }), gap: false };
 }
 
-export function applyReply(held: Log, frame: ReplyFrame): Log {
-  if (isOver(held, frame.reply)) return held;
-  const known = held.replies.find((reply) => reply.reply === frame.reply);
-  const rest = held.replies.filter((reply) => reply !== known);
-  const { reply, to } = frame;
-  const base = { reply, to, text: known?.text ?? "" };
-  const running = (next: RunningReply): Log => ({ ...held, replies: [...rest, next] });
-  const ended = (next: EndedReply): Log => withEnded({ ...held, replies: rest }, [next]);
-  switch (frame.state) {
-    case "queued": {
-      const { state, position, eta_ms } = frame;
-      return running({ ...base, state, position, eta_ms });
-    }
-    case "started":
-      return running({ ...base, state: frame.state, model: frame.model });
-    case "failed":
-      return ended({ ...base, state: frame.state, error: frame.error });
-    case "cancelled":
-      return ended({ ...base, state: frame.state });
-  }
+export function applyReply(held: Log, { type: _, session: __, ...frame }: ReplyFrame): Log {
+  const { reply, to, state } = frame;
+  if (isOver(held, reply)) return held;
+  const others = held.replies.filter((other) => other.reply !== reply);
+  const known = [...held.replies, ...held.ended].find((other) => other.reply === reply);
+  const text = known?.text ?? "";
+  const rest = { ...held, replies: others };
+  if (state === "failed") return withEnded(rest, [{ reply, to, text, state, error: frame.error }]);
+  if (state === "cancelled") return withEnded(rest, [{ reply, to, text, state }]);
+  const ended = held.ended.filter((other) => other.reply !== reply);
+  // Whoever goes on with what was lost begins anew.
+  const again = { ...frame, text: ended.length < held.ended.length ? "" : text };
+  return { ...held, ended, replies: [...others, again] };
 }
 
 /** Applies the part of the piece that lies beyond what is held. */
@@ -129,7 +137,7 @@ export function applyDelta(held: Log, frame: Delta): Applied {
 /** Frames of a reply may still be on their way when its end is known. */
 function isOver(log: Log, reply: string): boolean {
   return (
-    log.ended.some((ended) => ended.reply === reply) ||
+    log.ended.some((ended) => ended.reply === reply && !ended.lost) ||
     log.messages.some((message) => message.reply === reply)
   );
 }

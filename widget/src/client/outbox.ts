@@ -49,7 +49,7 @@ export class Outbox {
       this.#entries.map((entry) => {
         if (entry.id !== id) return entry;
         const { text, at } = entry;
-        return error ? { id, text, at, state, error } : { id, text, at, state };
+        return { id, text, at, state, ...(error && { error }) };
       }),
     );
   }

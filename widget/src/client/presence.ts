@@ -12,7 +12,7 @@ const IDLE_MS = 5_000;
 export class Presence {
   #environment: Environment;
   #connection: Connection;
-  #toldAt = Number.NEGATIVE_INFINITY;
+  #toldAt = 0;
   #cancelIdle: (() => void) | null = null;
   #readSeq = 0;
 
@@ -35,7 +35,7 @@ export class Presence {
     if (!this.#cancelIdle || !session) return;
     this.#cancelIdle();
     this.#cancelIdle = null;
-    this.#toldAt = Number.NEGATIVE_INFINITY;
+    this.#toldAt = 0;
     this.#connection.send({ type: "typing", session, on: false });
   }
 
@@ -48,7 +48,7 @@ export class Presence {
   reset(): void {
     this.#cancelIdle?.();
     this.#cancelIdle = null;
-    this.#toldAt = Number.NEGATIVE_INFINITY;
+    this.#toldAt = 0;
     this.#readSeq = 0;
   }
 }

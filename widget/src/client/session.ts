@@ -1,7 +1,7 @@
 // Which session this chat shows: joining it, opening one, following the browser's other tabs, and
 // coming to terms with one that is gone.
 
-import { type ErrorBody, type Joined, PAGE, PASSING } from "../protocol.ts";
+import { type ErrorBody, type Joined, PAGE, PASSING, type TicketAnswer } from "../protocol.ts";
 import type { Chat, Snapshot } from "./chat.ts";
 import { type Applied, applyJoined, EMPTY } from "./log.ts";
 
@@ -9,6 +9,17 @@ import { type Applied, applyJoined, EMPTY } from "./log.ts";
 const JOIN_MS = 10_000;
 /** Pause before a refused `join` is repeated, when the server names none. */
 const REJOIN_MS = 2_000;
+
+/** Whether what this browser's tabs share is this visitor's: where no cookie is kept, each has its own. */
+export function isOurs({ environment, key, visitor }: Chat): boolean {
+  const owner = environment.shared.get(key("owner"));
+  return !owner || !visitor || owner === visitor;
+}
+
+/** The session that the tabs share. */
+export function heldSession(chat: Chat): string | null {
+  return isOurs(chat) ? chat.environment.shared.get(chat.key("session")) : null;
+}
 
 /** What asks for the session, and for whatever came after what is held. */
 function resume({ log }: Snapshot, session: string) {
@@ -53,10 +64,9 @@ export function probe({ connection, snapshot }: Chat): void {
 export function onJoined(chat: Chat, frame: Joined): boolean {
   const { session } = chat.snapshot;
   const { shared } = chat.environment;
-  const key = chat.key("session");
   if (session === null) {
     if (frame.ref !== chat.joinRef) return false;
-    const rival = shared.get(key);
+    const rival = heldSession(chat);
     if (rival && rival !== frame.session) {
       // Another tab was faster; both must show one session, and this one is still empty.
       chat.connection.send({ type: "leave", session: frame.session });
@@ -65,11 +75,13 @@ export function onJoined(chat: Chat, frame: Joined): boolean {
       return false;
     }
     adopt(chat, frame.session);
-    shared.set(key, frame.session);
+    shared.set(chat.key("owner"), chat.visitor ?? "");
+    shared.set(chat.key("session"), frame.session);
   } else if (frame.session !== session || !expects(chat, frame.ref)) return false;
   chat.joinRef = null;
   chat.cancel("join");
-  chat.update({ ready: true });
+  chat.cancel("page");
+  chat.update({ ready: true, paging: null });
   applied(chat, applyJoined(chat.snapshot.log, frame));
   // What has no answer by now is sent again, under the same id: harmless if it was stored.
   chat.outbox.rewind();
@@ -78,7 +90,7 @@ export function onJoined(chat: Chat, frame: Joined): boolean {
 
 /** A `joined` without `ref` comes when the server had to rebuild the session. */
 function expects({ snapshot, joinRef }: Chat, ref: string | undefined): boolean {
-  return ref === undefined || ref === "probe" ? snapshot.ready : ref === joinRef;
+  return ref === joinRef || (snapshot.ready && !ref?.startsWith("join"));
 }
 
 export function onJoinError(chat: Chat, error: ErrorBody): void {
@@ -118,6 +130,18 @@ export function turnTo(chat: Chat, session: string | null): void {
   chat.outbox.turnTo(session);
   chat.update({ session, log: EMPTY, ready: false, othersTyping: false });
   joinAnew(chat);
+}
+
+/** A ticket tells who the visitor is and whom they talk to. */
+export function onTicket(chat: Chat, { visitor, bot }: TicketAnswer): void {
+  const { shared } = chat.environment;
+  // A server that kept the token in a cookie does not tell it again.
+  if (!visitor.token) shared.delete(chat.key("visitor"));
+  chat.visitor = visitor.id;
+  if (!isOurs(chat)) adopt(chat, null);
+  else if (chat.snapshot.session) shared.set(chat.key("owner"), visitor.id);
+  const { name, greeting } = { ...chat.snapshot.bot, ...bot };
+  chat.update({ bot: { name, greeting } });
 }
 
 /** The visitor is another from now on. */

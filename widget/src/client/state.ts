@@ -34,6 +34,8 @@ export interface Chance {
   random: number;
 }
 
+/** Refusals of a ticket that will not change by themselves. */
+const LASTING: Record<number, Refusal> = { 401: "signed_out", 403: "forbidden", 404: "no_bot" };
 const BASE_MS = 500;
 const CAP_MS = 30_000;
 /** A connection that held this long counts as good: the next failure starts counting anew. */
@@ -108,9 +110,8 @@ function afterTicket(
   event: Extract<ConnectionEvent, { kind: "ticket_refused" }>,
   chance: Chance,
 ): ConnectionState {
-  if (event.status === 401) return { kind: "refused", reason: "signed_out" };
-  if (event.status === 403) return { kind: "refused", reason: "forbidden" };
-  if (event.status === 404) return { kind: "refused", reason: "no_bot" };
+  const reason = LASTING[event.status];
+  if (reason) return { kind: "refused", reason };
   const asked = Math.min(event.retryAfterMs ?? 0, CAP_MS);
   return waiting(attempt + 1, asked + backoffMs(attempt, chance.random), chance);
 }

@@ -1,6 +1,6 @@
 // The frame: header, state of the connection, conversation, composer.
 
-import { Component, h } from "preact";
+import { Component, type ComponentChild, h } from "preact";
 import {
   canStartNew,
   discard,
@@ -9,9 +9,12 @@ import {
   startNew,
   startOver,
   tellRead,
+  unread,
 } from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
+import { atHead } from "../client/log.ts";
 import type { Actions } from "./bubble.tsx";
+import { IconButton, textButton } from "./button.tsx";
 import { Composer } from "./composer.tsx";
 import type { Host } from "./host.ts";
 import { CloseIcon, NewIcon } from "./icons.tsx";
@@ -43,7 +46,9 @@ export class App extends Component<Props, State> {
     fresh: this.props.host.embedded ? 0 : 1,
   };
   #unsubscribe: (() => void) | null = null;
-  #head: number | null = null;
+  /** What the page was told last: how much is unread, and when the last message was written. */
+  #unread = 0;
+  #talked = -1;
   /** The button that somebody is at by keyboard, before what is drawn next. */
   #at: Element | null = null;
 
@@ -64,9 +69,14 @@ export class App extends Component<Props, State> {
     const { chat, host } = this.props;
     const { bottom, snapshot } = this.state;
     if (bottom && host.open && document.visibilityState === "visible") tellRead(chat);
-    const newest = snapshot.log.head;
-    if (this.#head !== null && newest > this.#head && !host.open) host.tell({ hubbub: "unread" });
-    if (snapshot.ready) this.#head = newest;
+    const count = host.open ? 0 : unread(chat);
+    if (count !== this.#unread) host.tell(count ? { hubbub: "unread", count } : { hubbub: "read" });
+    this.#unread = count;
+    const at = Date.parse(snapshot.log.messages.at(-1)?.at ?? "") || 0;
+    if (snapshot.ready && atHead(snapshot.log) && at !== this.#talked) {
+      this.#talked = at;
+      host.tell({ hubbub: "talked", at });
+    }
   }
 
   #sent = (): void => this.setState(({ sent }) => ({ sent: sent + 1 }));
@@ -85,6 +95,9 @@ export class App extends Component<Props, State> {
       const { chat } = this.props;
       const asked = chat.snapshot.log.messages.find((message) => message.seq === seq);
       if (asked && sendText(chat, asked.text)) this.#sent();
+    },
+    goOn: () => {
+      if (sendText(this.props.chat, WORDS.goOn)) this.#sent();
     },
     retry: (id) => retry(this.props.chat, id),
     discard: (id) => discard(this.props.chat, id),
@@ -135,11 +148,9 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
         </p>
       </div>
       {session && (
-        <button
-          type="button"
+        <IconButton
           class="plain"
-          aria-label={WORDS.newChat}
-          title={WORDS.newChat}
+          label={WORDS.newChat}
           disabled={!canStartNew(chat)}
           onClick={() => {
             startNew(chat);
@@ -147,18 +158,16 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
           }}
         >
           <NewIcon />
-        </button>
+        </IconButton>
       )}
       {host.embedded && (
-        <button
-          type="button"
+        <IconButton
           class="plain"
-          aria-label={WORDS.close}
-          title={WORDS.close}
+          label={WORDS.close}
           onClick={() => host.tell({ hubbub: "close" })}
         >
           <CloseIcon />
-        </button>
+        </IconButton>
       )}
     </header>
   );
@@ -168,28 +177,24 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
 function Banner({ chat, snapshot }: { chat: Chat; snapshot: Snapshot }) {
   const { connection, notice } = snapshot;
   let words: string | null = notice;
-  let action: { label: string; run(): void } | null = null;
+  let action: ComponentChild = null;
   if (connection.kind === "refused") {
     words = WORDS.REFUSALS[connection.reason];
     if (connection.reason === "signed_out") {
-      action = { label: WORDS.newChat, run: () => startOver(chat) };
+      action = textButton(WORDS.newChat, () => startOver(chat));
     }
   } else if (connection.kind === "offline") {
     words = WORDS.offline;
   } else if (connection.kind !== "online" && connection.attempt > 0) {
     words = WORDS.reconnecting;
     if (connection.kind === "waiting") {
-      action = { label: WORDS.reconnectNow, run: () => chat.connection.retryNow() };
+      action = textButton(WORDS.tryAgain, () => chat.connection.retryNow());
     }
   }
   return (
     <div role="status" class={`banner ${connection.kind}`} hidden={!words}>
       {words}
-      {action && (
-        <button type="button" onClick={action.run}>
-          {action.label}
-        </button>
-      )}
+      {action}
     </div>
   );
 }

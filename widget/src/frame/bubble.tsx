@@ -1,6 +1,7 @@
 // One message, from its first letter to its last.
 
-import { Component, type ComponentChildren, createRef, h } from "preact";
+import { Component, createRef, h } from "preact";
+import { textButton } from "./button.tsx";
 import type { Item } from "./items.ts";
 import { MarkdownWriter } from "./markdown.ts";
 import * as WORDS from "./words.ts";
@@ -8,14 +9,16 @@ import * as WORDS from "./words.ts";
 export interface Actions {
   /** Asks the question with this number again, as a new message. */
   askAgain(seq: number): void;
+  /** Asks for the rest of an answer that was cut short. */
+  goOn(): void;
   retry(id: string): void;
   discard(id: string): void;
 }
 
 interface Props {
   item: Item;
-  /** The newest item: only there does trying again make sense. */
-  last: boolean;
+  /** Trying again makes sense here. */
+  open: boolean;
   /** The one before is from the same side: no need to name it again. */
   follows: boolean;
   botName: string;
@@ -30,7 +33,7 @@ export class Bubble extends Component<Props> {
     const now = this.props;
     return (
       next.item !== now.item ||
-      next.last !== now.last ||
+      next.open !== now.open ||
       next.follows !== now.follows ||
       next.botName !== now.botName
     );
@@ -53,25 +56,27 @@ export class Bubble extends Component<Props> {
     this.#writer.write(item.text, item.final);
   }
 
-  override render({ item, follows, botName, actions, last }: Props) {
+  override render({ item, follows, botName, actions, open }: Props) {
     const name = item.side === "me" ? WORDS.you : item.author || botName || WORDS.assistant;
     const thinking = item.text === "" && !item.final;
     const { status } = item;
     return (
       <article class={`bubble ${item.side} ${status.kind}${follows ? " follows" : ""}`}>
-        <span class="sr">{name}: </span>
+        <span class="sr" dir="auto">
+          {name}:{" "}
+        </span>
         {thinking ? (
           <Thinking name={name} />
         ) : (
           item.text !== "" && (
-            <div class="text" dir="auto" ref={this.#body}>
+            <div class="text" ref={this.#body}>
               {item.side === "them" ? null : item.text}
             </div>
           )
         )}
-        <Status item={item} last={last} actions={actions} />
-        {item.at !== null && status.kind === "none" && (
-          <time class="at" dateTime={new Date(item.at).toISOString()}>
+        <Status item={item} open={open} actions={actions} />
+        {item.at !== null && /none|cut/.test(status.kind) && (
+          <time class="at" dir="auto" dateTime={new Date(item.at).toISOString()}>
             {WORDS.time(item.at)}
           </time>
         )}
@@ -85,7 +90,7 @@ export function Thinking({ name }: { name: string }) {
   return (
     <div class="thinking">
       <span class="sr">
-        {name} {WORDS.thinking}
+        {name} {WORDS.writing}
       </span>
       <i />
       <i />
@@ -94,47 +99,29 @@ export function Thinking({ name }: { name: string }) {
   );
 }
 
-function Status({ item, last, actions }: Pick<Props, "item" | "last" | "actions">) {
-  const { status } = item;
-  switch (status.kind) {
-    case "queued":
-      return <Line>{WORDS.queued(status.position, status.etaMs)}</Line>;
-    case "cancelled":
-      return <Line>{WORDS.cancelled}</Line>;
-    case "sending":
-      return <Line>{WORDS.sending}</Line>;
-    case "waiting":
-      return <Line>{WORDS.waitingToSend}</Line>;
-    case "failed":
-      return (
-        <Line bad>
-          {status.message || WORDS.failed}
-          {last && (
-            <button type="button" onClick={() => actions.askAgain(status.to)}>
-              {WORDS.tryAgain}
-            </button>
-          )}
-        </Line>
-      );
-    case "unsent":
-      return (
-        <Line bad>
-          {WORDS.notSent}: {status.tooLong ? WORDS.tooLong : status.message}
-          {!status.tooLong && (
-            <button type="button" onClick={() => actions.retry(status.id)}>
-              {WORDS.tryAgain}
-            </button>
-          )}
-          <button type="button" onClick={() => actions.discard(status.id)}>
-            {WORDS.discard}
-          </button>
-        </Line>
-      );
-    default:
-      return null;
-  }
-}
+/** What is said of an item below it, where its kind alone says it. */
+const SAID: Partial<Record<Item["status"]["kind"], string>> = {
+  thinking: WORDS.thinking,
+  cut: WORDS.cut,
+  cancelled: WORDS.cancelled,
+  sending: WORDS.sending,
+  waiting: WORDS.waitingToSend,
+};
 
-function Line({ bad, children }: { bad?: boolean; children: ComponentChildren }) {
-  return <p class={bad ? "line bad" : "line"}>{children}</p>;
+function Status({ item: { status }, open, actions }: Pick<Props, "item" | "open" | "actions">) {
+  const words = "words" in status ? status.words : SAID[status.kind];
+  if (!words) return null;
+  return (
+    <p class={/failed|unsent/.test(status.kind) ? "line bad" : "line"} dir="auto">
+      {words}
+      {open && status.kind === "cut" && textButton(WORDS.goOn, actions.goOn)}
+      {open &&
+        status.kind === "failed" &&
+        textButton(WORDS.tryAgain, () => actions.askAgain(status.to))}
+      {status.kind === "unsent" && [
+        !status.tooLong && textButton(WORDS.tryAgain, () => actions.retry(status.id)),
+        textButton(WORDS.discard, () => actions.discard(status.id)),
+      ]}
+    </p>
+  );
 }

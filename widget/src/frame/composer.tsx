@@ -3,12 +3,12 @@
 import { Component, createRef, h } from "preact";
 import { sendText, stopReply, tellTyping } from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
+import { IconButton } from "./button.tsx";
 import { SendIcon, StopIcon } from "./icons.tsx";
 import * as WORDS from "./words.ts";
 
 /** The counter shows from this share of the limit on. */
 const COUNT_FROM = 0.9;
-const TALLEST_PX = 168;
 
 interface Props {
   chat: Chat;
@@ -28,21 +28,28 @@ export class Composer extends Component<Props, { text: string }> {
     if (this.props.focus > 0) this.#focus();
   }
 
-  override componentDidUpdate(before: Props): void {
-    this.#fit();
-    if (before.focus !== this.props.focus) this.#focus();
+  override componentDidUpdate(before: Props, { text }: { text: string }): void {
+    const { snapshot, focus } = this.props;
+    // What is narrower, with one more button beside it, may need one more line.
+    const narrower = before.snapshot.log.replies.length !== snapshot.log.replies.length;
+    if (narrower || text !== this.state.text) this.#fit();
+    if (before.focus !== focus) this.#focus();
   }
 
   #focus(): void {
     this.#field.current?.focus({ preventScroll: true });
   }
 
-  /** As tall as its text, up to a limit. */
+  /** As tall as its text; the style sheet sets a limit. */
   #fit(): void {
     const field = this.#field.current;
-    if (!field) return;
+    const form = field?.form;
+    if (!form) return;
+    // Its surroundings stand still while it is measured: the conversation must not move for that.
+    form.style.height = `${form.offsetHeight}px`;
     field.style.height = "auto";
-    field.style.height = `${Math.min(field.scrollHeight, TALLEST_PX)}px`;
+    field.style.height = `${field.scrollHeight}px`;
+    form.style.height = "";
   }
 
   #change(text: string): void {
@@ -99,27 +106,23 @@ export class Composer extends Component<Props, { text: string }> {
             onKeyDown={this.#onKeyDown}
           />
           {replying && (
-            <button
-              type="button"
+            <IconButton
               class="round stop"
-              aria-label={WORDS.stop}
-              title={WORDS.stop}
+              label={WORDS.stop}
               disabled={!snapshot.ready}
               onClick={() => stopReply(chat)}
             >
               <StopIcon />
-            </button>
+            </IconButton>
           )}
           {(!replying || !blank) && (
-            <button
-              type="submit"
+            <IconButton
               class="round send"
-              aria-label={WORDS.send}
-              title={WORDS.send}
+              label={WORDS.send}
               disabled={blank || tooLong || refused}
             >
               <SendIcon />
-            </button>
+            </IconButton>
           )}
         </div>
         {length > 0 && (

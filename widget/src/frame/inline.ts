@@ -31,7 +31,7 @@ const grammar = (end: string) =>
 const WHOLE = grammar("");
 const GROWING = grammar("|$");
 
-export function add(parent: Element, name: string): Element {
+export function add(parent: Element, name: string): HTMLElement {
   return parent.appendChild(document.createElement(name));
 }
 

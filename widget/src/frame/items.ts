@@ -6,6 +6,7 @@ import type { Snapshot } from "../client/chat.ts";
 import { atHead } from "../client/log.ts";
 import type { EndedReply, MessageBody, RunningReply } from "../protocol.ts";
 import type { Outgoing } from "../stored.ts";
+import * as WORDS from "./words.ts";
 
 export interface Item {
   key: string;
@@ -17,12 +18,14 @@ export interface Item {
   at: string | number | null;
   status:
     | { kind: "none" }
-    | { kind: "queued"; position: number; etaMs: number }
-    | { kind: "writing" }
+    | { kind: "queued"; words: string }
+    | { kind: "writing" | "thinking" }
+    /** Whole as far as it goes: the model came to its bound. */
+    | { kind: "cut" }
     | { kind: "cancelled" }
-    | { kind: "failed"; to: number; message: string }
+    | { kind: "failed"; to: number; words: string }
     | { kind: "waiting" | "sending" | "sent" }
-    | { kind: "unsent"; id: string; message: string; tooLong: boolean };
+    | { kind: "unsent"; id: string; words: string; tooLong: boolean };
 }
 
 const NONE = { kind: "none" } as const;
@@ -46,7 +49,7 @@ function ofMessage(message: MessageBody): Item {
     text: message.text,
     final: true,
     at: message.at,
-    status: NONE,
+    status: message.cut ? { kind: "cut" } : NONE,
   };
 }
 
@@ -54,7 +57,11 @@ function ofEnded(reply: EndedReply): Item {
   const status =
     reply.state === "cancelled"
       ? ({ kind: "cancelled" } as const)
-      : ({ kind: "failed", to: reply.to, message: reply.error.message } as const);
+      : ({
+          kind: "failed",
+          to: reply.to,
+          words: reply.error.message || WORDS.interrupted,
+        } as const);
   const { text } = reply;
   return { key: reply.reply, side: "them", author: "", text, final: true, at: null, status };
 }
@@ -62,33 +69,21 @@ function ofEnded(reply: EndedReply): Item {
 function ofRunning(reply: RunningReply): Item {
   const status =
     reply.state === "queued"
-      ? ({ kind: "queued", position: reply.position, etaMs: reply.eta_ms } as const)
-      : ({ kind: "writing" } as const);
+      ? ({ kind: "queued", words: WORDS.queued(reply) } as const)
+      : ({ kind: reply.thinking ? "thinking" : "writing" } as const);
   const { text } = reply;
   return { key: reply.reply, side: "them", author: "", text, final: false, at: null, status };
 }
 
-function ofOutgoing(entry: Outgoing): Item {
+function ofOutgoing({ id, text, at, state, error }: Outgoing): Item {
+  const tooLong = error?.code === "too_large";
   const status =
-    entry.state === "failed"
-      ? ({
-          kind: "unsent",
-          id: entry.id,
-          message: entry.error?.message ?? "",
-          tooLong: entry.error?.code === "too_large",
-        } as const)
+    state === "failed"
+      ? ({ kind: "unsent", id, words: WORDS.notSent(tooLong, error), tooLong } as const)
       : ({
-          kind: entry.state === "acked" ? "sent" : entry.state === "sent" ? "sending" : "waiting",
+          kind: ({ acked: "sent", sent: "sending", waiting: "waiting" } as const)[state],
         } as const);
-  return {
-    key: entry.id,
-    side: "me",
-    author: "",
-    text: entry.text,
-    final: true,
-    at: entry.at,
-    status,
-  };
+  return { key: id, side: "me", author: "", text, final: true, at, status };
 }
 
 export function itemsOf(snapshot: Snapshot): Item[] {
@@ -108,4 +103,15 @@ export function itemsOf(snapshot: Snapshot): Item[] {
     for (const entry of outbox) items.push(once(entry, ofOutgoing));
   }
   return items;
+}
+
+/**
+ * Whether the person is offered to have an answer again: the newest, or one that failed and whose
+ * question was not asked again since.
+ */
+export function isOpen({ log, outbox }: Snapshot, { status }: Item, isLast: boolean): boolean {
+  if (status.kind !== "failed") return isLast;
+  const question = log.messages.find(({ seq }) => seq === status.to);
+  const later = [...log.messages.filter(({ seq }) => seq > status.to), ...outbox];
+  return question !== undefined && !later.some(({ text }) => text === question.text);
 }

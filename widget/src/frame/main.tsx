@@ -11,16 +11,12 @@ import { Host } from "./host.ts";
 const BOT = /\/widget\/([0-9a-f-]{36})\/?$/i;
 
 function start(root: HTMLElement): void {
-  const bot = BOT.exec(location.pathname)?.[1];
-  if (!bot) {
-    root.textContent = "This chat does not exist.";
-    return;
-  }
+  const bot = BOT.exec(location.pathname)?.[1] ?? "";
   const chat = new Chat(browserEnvironment(window), location.origin, bot.toLowerCase());
   let openings = 0;
   let looks = 0;
   const host = new Host(window, (message) => {
-    if (message.hubbub === "opened") openings += 1;
+    if (message.hubbub === "opened" && message.focus !== false) openings += 1;
     look();
   });
   const look = () => {

@@ -14,11 +14,24 @@ const COLUMNS = /^\|?(?:\s*:?-+:?\s*\|)*(?:\s*:?-+:?)?$/;
 /** What ends a paragraph without an empty line: a number only if it is a 1, for "in\n1990. Then". */
 const START = /^ {0,3}(?:#{1,6}\s|>|`{3}|~{3}|(?:[-*+]|1[.)])\s+\S)/;
 /** The beginning of a line that may become many things: it waits for what follows. */
-const UNCLEAR = /^\s*(?:[-*+_#>`~|]+|\d+[.)]?)\s*$/;
+const UNCLEAR = /^\s*(?:[-*+_#>`~|]+|\d+[.)]?)(?:\s+\[[ xX]?\]?)?\s*$/;
+const BOX = /^\[([ xX])\]\s+(?=\S)/;
+const CELL_END = /(?<!\\)\|/;
 
 const isBlank = (line: string | undefined): boolean => !line?.trim();
 const indentOf = (line: string): number =>
   (/^[ \t]*/.exec(line)?.[0] ?? "").replaceAll("\t", "    ").length;
+
+/**
+ * A block that finds its own direction from its first letters. The first in a quote, an item or a
+ * table gives its direction to the whole, which finds none of its own in what has one already.
+ */
+function block(parent: Element, name: string): HTMLElement {
+  const node = add(parent, name);
+  const leads = /^(LI|BLOCKQUOTE|TABLE|LABEL)$/.test(parent.nodeName) && parent.firstChild === node;
+  if (!leads) node.dir = "auto";
+  return node;
+}
 
 interface Block {
   /** The first line after it. */
@@ -54,7 +67,7 @@ function readBlock(lines: readonly string[], at: number, depth: number, bare: bo
     // The frame's own heading is an h1, so those of an answer begin below it.
     const name = `h${Math.min((heading[1] ?? "").length + 1, 6)}`;
     const text = (heading[2] ?? "").trim().replace(/ #+$/, "");
-    const draw = (parent: Element, growing: boolean) => inline(add(parent, name), text, growing);
+    const draw = (parent: Element, growing: boolean) => inline(block(parent, name), text, growing);
     return { next: at + 1, draw };
   }
   if (RULE.test(line)) return { next: at + 1, draw: (parent) => void add(parent, "hr") };
@@ -62,7 +75,7 @@ function readBlock(lines: readonly string[], at: number, depth: number, bare: bo
     const quoted = take(lines, at, (one) => QUOTE.test(one));
     const inner = quoted.map((one) => one.replace(QUOTE, ""));
     const draw = (parent: Element, growing: boolean) =>
-      drawBlocks(add(parent, "blockquote"), inner, growing, depth + 1);
+      drawBlocks(block(parent, "blockquote"), inner, growing, depth + 1);
     return { next: at + quoted.length, draw };
   }
   if (depth < MOST_DEPTH && ITEM.test(line)) return readList(lines, at, depth);
@@ -76,14 +89,14 @@ function readBlock(lines: readonly string[], at: number, depth: number, bare: bo
   const rest = take(lines, at + 1, (one) => !isBlank(one) && !starts(one));
   const text = [line, ...rest].join("\n").trim();
   const draw = (parent: Element, growing: boolean) =>
-    inline(bare ? parent : add(parent, "p"), text, growing);
+    inline(bare ? parent : block(parent, "p"), text, growing);
   return { next: at + 1 + rest.length, draw };
 }
 
 function drawCode(parent: Element, lines: readonly string[]): void {
   if (lines.length === 0) return;
   const text = lines.join("\n");
-  add(scrolling(parent, "pre"), "code").append(text);
+  add(scrolling(add(parent, "pre")), "code").append(text);
   const { clipboard } = navigator;
   // Only pages from a safe origin may write there.
   if (!clipboard) return;
@@ -96,22 +109,34 @@ function drawCode(parent: Element, lines: readonly string[]): void {
 }
 
 /** What scrolls sideways must be reachable by keyboard. */
-function scrolling(parent: Element, name: string): Element {
-  const node = add(parent, name);
-  node.setAttribute("tabindex", "0");
+function scrolling(node: HTMLElement): HTMLElement {
+  node.tabIndex = 0;
   return node;
 }
 
+const cellsOf = (row: string): string[] =>
+  row
+    .trim()
+    .replace(/^\||(?<!\\)\|$/g, "")
+    .split(CELL_END)
+    .map((cell) => cell.trim());
+
+/** What the row below the head says of a column: `:--`, `--:` or `:-:`. */
+const alignment = (column = ""): string =>
+  ["", "left", "right", "center"][+column.startsWith(":") + 2 * +column.endsWith(":")] ?? "";
+
 function drawTable(parent: Element, rows: readonly string[], growing: boolean): void {
-  const table = scrolling(parent, "table");
-  for (const [index, row] of rows.entries()) {
-    if (index === 1) continue;
+  const table = scrolling(block(parent, "table"));
+  const [head = [], columns = [], ...body] = rows.map(cellsOf);
+  for (const cells of [head, ...body]) {
     const line = add(table, "tr");
-    for (const cell of row
-      .trim()
-      .replace(/^\||\|$/g, "")
-      .split(/(?<!\\)\|/)) {
-      inline(add(line, index ? "td" : "th"), cell.trim(), growing);
+    // A row has as many cells as the table has columns, whatever was written.
+    for (let at = 0; at < Math.max(head.length, columns.length); at += 1) {
+      const cell =
+        cells === head && at === 0 ? add(line, "th") : block(line, cells === head ? "th" : "td");
+      if (cells === head) cell.setAttribute("scope", "col");
+      cell.style.textAlign = alignment(columns[at]);
+      inline(cell, (cells[at] ?? "").replaceAll("\\|", "|"), growing);
     }
   }
 }
@@ -141,16 +166,31 @@ function readList(lines: readonly string[], at: number, depth: number): Block {
     if (start && start !== "1") list.setAttribute("start", start);
     for (const item of items) {
       while (item.length > 1 && isBlank(item.at(-1))) item.pop();
-      const node = add(list, "li");
-      const box = /^\[([ xX])\]\s+/.exec(item[0] ?? "");
-      if (box) {
-        item[0] = (item[0] ?? "").slice(box[0].length);
-        add(node, "span").append(box[1] === " " ? "☐ " : "☑ ");
-      }
-      drawBlocks(node, item, growing, depth + 1, !item.some(isBlank));
+      drawItem(list, item, growing, depth + 1);
     }
   };
   return { next, draw };
+}
+
+function drawItem(list: Element, lines: string[], growing: boolean, depth: number): void {
+  const node = add(list, "li");
+  node.dir = "auto";
+  const tight = !lines.some(isBlank);
+  const box = BOX.exec(lines[0] ?? "");
+  if (box) {
+    // A task: for reading only, and its words are the name of its box.
+    node.className = "task";
+    const label = add(node, "label");
+    const input = label.appendChild(document.createElement("input"));
+    input.type = "checkbox";
+    input.disabled = true;
+    input.defaultChecked = box[1] !== " ";
+    lines[0] = (lines[0] ?? "").slice(box[0].length);
+    const first = readBlock(lines, 0, depth, true);
+    first.draw(label, growing && first.next >= lines.length);
+    lines.splice(0, first.next);
+  }
+  drawBlocks(node, lines, growing, depth, tight);
 }
 
 function drawBlocks(

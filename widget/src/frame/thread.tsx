@@ -7,12 +7,11 @@ import type { Chat, Snapshot } from "../client/chat.ts";
 import { loadNewer, loadOlder } from "../client/history.ts";
 import { atHead, hasOlder } from "../client/log.ts";
 import { type Actions, Bubble, Thinking } from "./bubble.tsx";
+import { Follower } from "./follow.ts";
 import { DownIcon } from "./icons.tsx";
-import { itemsOf } from "./items.ts";
+import { isOpen, itemsOf } from "./items.ts";
 import * as WORDS from "./words.ts";
 
-/** Nearer to the end than this counts as being there. */
-const NEAR_PX = 48;
 /** Nearer to the beginning than this fetches what came before. */
 const TOP_PX = 120;
 
@@ -30,69 +29,43 @@ interface Props {
 export class Thread extends Component<Props> {
   #scroll = createRef<HTMLElement>();
   #content = createRef<HTMLDivElement>();
-  /** The newest stays in sight, whatever grows. */
-  #stuck = true;
-  #top = 0;
-  /** Which message is at the top of the view, and how far below its edge. */
-  #anchor: { element: Element; top: number } | null = null;
-  #observer = new ResizeObserver(() => this.#settle());
+  #follower: Follower | null = null;
 
   override componentDidMount(): void {
-    for (const { current } of [this.#scroll, this.#content]) {
-      if (current) this.#observer.observe(current);
-    }
+    const [view, content] = [this.#scroll.current, this.#content.current];
+    if (!view || !content) return;
+    this.#follower = new Follower(
+      view,
+      content,
+      () => atHead(this.props.snapshot.log),
+      () => this.props.onBottom(this.#follower?.following ?? true),
+    );
+    this.#follower.settle();
   }
 
   override componentWillUnmount(): void {
-    this.#observer.disconnect();
+    this.#follower?.stop();
   }
 
   override componentDidUpdate(before: Props): void {
     const { sent, snapshot } = this.props;
-    if (before.sent !== sent || before.snapshot.session !== snapshot.session) this.#stick();
-    if (before.snapshot.log.messages !== snapshot.log.messages) this.#settle();
-  }
-
-  #stick(): void {
-    this.#stuck = true;
-    this.props.onBottom(true);
-    this.#settle();
-  }
-
-  /** After anything changed its size or place: the newest, or what was being read, stays put. */
-  #settle(): void {
-    const view = this.#scroll.current;
-    const kept = this.#anchor;
-    if (!view) return;
-    if (this.#stuck) view.scrollTop = view.scrollHeight;
-    else if (kept?.element.isConnected) view.scrollTop += this.#below(kept.element) - kept.top;
-  }
-
-  #below(element: Element): number {
-    const edge = this.#scroll.current?.getBoundingClientRect().top ?? 0;
-    return element.getBoundingClientRect().top - edge;
+    const isOther = before.snapshot.session !== snapshot.session;
+    if (before.sent !== sent || isOther) this.#follower?.follow();
+    // Before the browser tells of what it moved itself.
+    else this.#follower?.settle();
   }
 
   #onScroll = (): void => {
-    const { chat, snapshot, onBottom } = this.props;
+    const { chat, snapshot } = this.props;
     const view = this.#scroll.current;
     if (!view) return;
-    const left = view.scrollHeight - view.scrollTop - view.clientHeight;
-    // What grows below is not yet a wish to look elsewhere: that is told by moving up.
-    const up = view.scrollTop < this.#top;
-    this.#top = view.scrollTop;
-    this.#stuck = (left < NEAR_PX || (this.#stuck && !up)) && atHead(snapshot.log);
-    onBottom(this.#stuck);
-    const elements = [...view.querySelectorAll(".bubble")];
-    const element = elements.find((one) => this.#below(one) + one.clientHeight > 0);
-    this.#anchor = element ? { element, top: this.#below(element) } : null;
-    if (view.scrollTop < TOP_PX && !snapshot.pagingFailed) void loadOlder(chat);
-    if (left < TOP_PX) void loadNewer(chat);
+    if (view.scrollTop < TOP_PX && !snapshot.pagingFailed) loadOlder(chat);
+    if (view.scrollHeight - view.scrollTop - view.clientHeight < TOP_PX) loadNewer(chat);
   };
 
   #jump = (): void => {
     jumpToLatest(this.props.chat);
-    this.#stick();
+    this.#follower?.follow();
     this.#scroll.current?.focus();
   };
 
@@ -121,7 +94,7 @@ export class Thread extends Component<Props> {
                 type="button"
                 class="older"
                 disabled={paging !== null}
-                onClick={() => void loadOlder(chat)}
+                onClick={() => loadOlder(chat)}
               >
                 {paging ? WORDS.loadingOlder : pagingFailed ? WORDS.tryAgain : WORDS.older}
               </button>
@@ -131,7 +104,7 @@ export class Thread extends Component<Props> {
               <Bubble
                 key={item.key}
                 item={item}
-                last={index === items.length - 1}
+                open={isOpen(snapshot, item, index === items.length - 1)}
                 follows={items[index - 1]?.side === item.side}
                 botName={snapshot.bot.name}
                 actions={actions}

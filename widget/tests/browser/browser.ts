@@ -6,6 +6,8 @@ export function launch(): Promise<Browser> {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-background-networking"],
+    // Scroll bars are part of what is tested.
+    ignoreDefaultArgs: ["--hide-scrollbars"],
   });
 }
 

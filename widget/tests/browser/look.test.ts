@@ -119,6 +119,44 @@ test("as a page of its own, wide and dark by request", async () => {
   await page.close();
 });
 
+const MIXED = [
+  "مرحبا! هذه قائمة (list) لرحلتك:",
+  "",
+  "- [x] خيمة",
+  "- [ ] two litres of water",
+  "- مصباح",
+  "",
+  "1. أولاً: الطريق 12",
+  "2. then the camp",
+  "",
+  "| السعر | Item | n |",
+  "|---|:-:|--:|",
+  "| ٣ | tent | 1 |",
+  "| 40 | lamp, small | 120 |",
+  "",
+  "> اقتباس قصير.",
+  "",
+  "```",
+  "npm install // تثبيت",
+  "```",
+].join("\n");
+
+// W6, W7
+for (const scheme of ["light", "dark"] as const) {
+  test(`${scheme}: both directions in one answer, tasks and columns`, async () => {
+    const viewport = { width: 400, height: 860 };
+    const page = await browser.newPage({ colorScheme: scheme, viewport });
+    server.answer = () => ({ text: MIXED, cut: "length" });
+    await page.goto(`${origin}/widget/${BOT}`);
+    await say(page, "ماذا أحتاج؟\nAnd what (else)?");
+    await page.waitForSelector("text=The answer was cut short.");
+    await page.waitForTimeout(250);
+    await page.screenshot({ path: `${SHOTS}/${scheme}-mixed.png` });
+    assert.deepEqual(await axe(page), []);
+    await page.close();
+  });
+}
+
 test("no page reported a breach of its content security policy", () => {
   assert.deepEqual(server.cspReports, []);
   assert.deepEqual(server.unexpected, []);

@@ -25,8 +25,12 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** What is drawn after these pieces; `final`: nothing more will come. */
-function drawn(pieces: string[], final = true): Promise<string> {
+/** What is drawn after these pieces; `final`: nothing more will come. Directions are told elsewhere. */
+async function drawn(pieces: string[], final = true): Promise<string> {
+  return (await whole(pieces, final)).replaceAll(' dir="auto"', "");
+}
+
+function whole(pieces: string[], final = true): Promise<string> {
   return page.evaluate(
     ([pieces, final]) => {
       const { MarkdownWriter } = globalThis as never as {
@@ -49,6 +53,11 @@ function drawn(pieces: string[], final = true): Promise<string> {
 }
 
 const LINK = '<a href="https://ok.example/">x</a>';
+const TASK = (done: boolean, words: string, more = "") =>
+  `<li class="task"><label><input type="checkbox" disabled=""${done ? ' checked=""' : ""}>${words}</label>${more}</li>`;
+const STYLE = (align: string) => (align ? ` style="text-align: ${align};"` : "");
+const TH = (text: string, align = "") => `<th scope="col"${STYLE(align)}>${text}</th>`;
+const TD = (text: string, align = "") => `<td${STYLE(align)}>${text}</td>`;
 const CASES: [string, string][] = [
   // Paragraphs and breaks
   ["a\nb\n\nc", "<p>a<br>b</p><p>c</p>"],
@@ -117,11 +126,30 @@ const CASES: [string, string][] = [
   ["- a\n1. b", "<ul><li>a</li></ul><ol><li>b</li></ol>"],
   ["a:\n- b", "<p>a:</p><ul><li>b</li></ul>"],
   ["in\n1990. Then", "<p>in<br>1990. Then</p>"],
-  ["- [x] a\n- [ ] b", "<ul><li><span>☑ </span>a</li><li><span>☐ </span>b</li></ul>"],
+  // W7
+  [
+    "- [x] a\n- [ ] **b**\n  - [X] c",
+    `<ul>${TASK(true, "a")}${TASK(false, "<strong>b</strong>", `<ul>${TASK(true, "c")}</ul>`)}</ul>`,
+  ],
+  ["1. [ ] a\n2. b", `<ol>${TASK(false, "a")}<li>b</li></ol>`],
+  ["- [ ] a\n\n  b\n- [x] c", `<ul>${TASK(false, "a", "<p>b</p>")}${TASK(true, "c")}</ul>`],
+  ["- [ ]\n- [y] b\n- [x]c", "<ul><li>[ ]</li><li>[y] b</li><li>[x]c</li></ul>"],
   // Tables
   [
     "| a | b |\n|---|:-:|\n| 1 | `x` \\| y |\nc",
-    "<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>x</code> | y</td></tr></table><p>c</p>",
+    `<table><tr>${TH("a")}${TH("b", "center")}</tr><tr><td>1</td>${TD("<code>x</code> | y", "center")}</tr></table><p>c</p>`,
+  ],
+  // W7
+  [
+    "a | b | c | d\n:-- | --: | :-: | ---\n1 | 2 | `3 \\| 3` | 4",
+    `<table><tr>${TH("a", "left")}${TH("b", "right")}${TH("c", "center")}${TH("d")}</tr>` +
+      `<tr>${TD("1", "left")}${TD("2", "right")}${TD("<code>3 | 3</code>", "center")}${TD("4")}</tr></table>`,
+  ],
+  // A row has as many cells as the table.
+  [
+    "|a|b|\n|:-|-:|\n|1|\n|1|2|3|",
+    `<table><tr>${TH("a", "left")}${TH("b", "right")}</tr><tr>${TD("1", "left")}${TD("", "right")}</tr>` +
+      `<tr>${TD("1", "left")}${TD("2", "right")}</tr></table>`,
   ],
   ["a | b", "<p>a | b</p>"],
   // What is not markdown
@@ -146,6 +174,54 @@ test("an answer that is being written shows what its next words will make true",
     ["**a\n\nb", "<p>**a</p><p>b</p>"],
   ];
   for (const [text, html] of cases) assert.equal(await drawn([text], false), html, text);
+});
+
+// W6
+test("every block finds its own direction; code is read from the left", async () => {
+  const text = [
+    "مرحبا (hello)!",
+    "Hello (مرحبا)!",
+    "# عنوان",
+    "- واحد\n- two\n- [x] ثلاثة",
+    "1. أول\n\n   بعد ذلك\n2. second",
+    "> اقتباس\n>\n> quoted",
+    "| اسم | price |\n|---|---|\n| تفاح | 3 |",
+    "```\nرمز = code\n```",
+  ].join("\n\n");
+  const sides = await page.evaluate((text) => {
+    const { MarkdownWriter } = globalThis as never as {
+      MarkdownWriter: new (root: Element) => { write(text: string, final: boolean): void };
+    };
+    const root = document.createElement("div");
+    root.className = "text";
+    document.body.append(root);
+    new MarkdownWriter(root).write(text, true);
+    const of = (names: string) =>
+      [...root.querySelectorAll(names)].map((one) => getComputedStyle(one).direction);
+    const all = [
+      "p",
+      "h2",
+      "ul > li",
+      "ol > li",
+      "ol p",
+      "blockquote",
+      "blockquote p",
+      "table",
+      "th, td",
+    ];
+    return Object.fromEntries(all.map((names) => [names, of(names).join(" ")]));
+  }, text);
+  assert.deepEqual(sides, {
+    p: "rtl ltr rtl rtl rtl ltr",
+    h2: "rtl",
+    "ul > li": "rtl ltr rtl",
+    "ol > li": "rtl ltr",
+    "ol p": "rtl rtl",
+    blockquote: "rtl",
+    "blockquote p": "rtl ltr",
+    table: "rtl",
+    "th, td": "rtl ltr rtl ltr",
+  });
 });
 
 test("blocks that are over are not touched while the next ones are written", async () => {

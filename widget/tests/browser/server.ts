@@ -20,12 +20,17 @@ const CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
   "require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; report-uri /csp";
 
-const FILES: Record<string, [string, string]> = {
-  "/widget.js": ["dist/widget.js", "text/javascript"],
-  "/widget/frame.js": ["dist/frame.js", "text/javascript"],
-  "/widget/frame.css": ["dist/frame.css", "text/css"],
-  "/demo/demo.css": ["dist/demo/demo.css", "text/css"],
-};
+/** A file of dist/ and its type; the frame's own carry a hash in their name. */
+function fileOf(path: string): [string, string] | null {
+  if (path === "/demo/demo.css") return ["dist/demo/demo.css", "text/css"];
+  const name = /^\/(?:widget\/)?(widget|frame|setup)(?:-[0-9a-f]{8})?\.(js|css)$/.exec(path);
+  return (
+    name && [
+      `dist/${name[1]}.${name[2]}`,
+      `text/${name[2] === "js" ? "javascript" : "css"}; charset=utf-8`,
+    ]
+  );
+}
 
 interface Session {
   messages: MessageBody[];
@@ -42,7 +47,12 @@ export interface Answer {
   everyMs?: number;
   /** Waits this long before the first piece. */
   firstMs?: number;
-  queued?: { position: number; eta_ms: number };
+  queued?: { position: number; eta_ms: number; paused?: boolean };
+  /** The model is at work until its first piece. */
+  thinking?: boolean;
+  /** The whole text is only as much as the model may say. */
+  cut?: "length";
+  /** It fails, after its text if it has any. */
   fails?: boolean;
 }
 
@@ -52,20 +62,28 @@ export class TestServer {
   /** Every `send` that arrived, repeats too. */
   sends: { id: string; text: string }[] = [];
   unexpected: string[] = [];
+  /** The visitor's token of each ticket that was asked for. */
+  tokens: string[] = [];
   answer: (text: string) => Answer = (text) => ({ text: `You said: ${text}` });
   /** What a ticket tells of the bot; nothing, as long as it has no name. */
   bot = { name: "", greeting: "" };
+  /** What is wrong with the set-up, if anything is. */
+  refused = "";
   /** Sends are swallowed: no ack, nothing stored. */
   deaf = false;
+  /** The frame and its ticket, as the network has it that never comes to an end. */
+  hangs = false;
   #http = createServer((request, response) => void this.#serve(request, response));
   #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "hubbub.v1" });
   #open = new Set<WebSocket>();
 
-  async start(): Promise<string> {
+  /** On a port of its own, or on the one it had before. */
+  async start(port = 0): Promise<string> {
+    this.#http.removeAllListeners("upgrade");
     this.#http.on("upgrade", (request, socket, head) => {
       this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connect(ws));
     });
-    await new Promise<void>((resolve) => this.#http.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => this.#http.listen(port, "127.0.0.1", resolve));
     return `http://127.0.0.1:${(this.#http.address() as AddressInfo).port}`;
   }
 
@@ -107,7 +125,7 @@ export class TestServer {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://test");
-    const file = FILES[url.pathname];
+    const file = fileOf(url.pathname);
     const body = await read(request);
     if (file) {
       response.setHeader("content-type", file[1]);
@@ -120,24 +138,21 @@ export class TestServer {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; frame-src 'self'; report-uri /csp",
       );
       response.end(html.replaceAll("__BOT__", BOT));
+    } else if (url.pathname.startsWith(`/widget/${BOT}`) && this.hangs) {
+      // Nothing ever comes.
+    } else if (url.pathname === `/widget/${BOT}` && this.refused) {
+      this.#setup(response);
     } else if (url.pathname === `/widget/${BOT}`) {
       response.setHeader("content-type", "text/html; charset=utf-8");
       response.setHeader("content-security-policy", CSP);
       response.end(await readFile("dist/frame.html"));
+    } else if (url.pathname === `/widget/${BOT}/setup`) {
+      this.#setup(response);
     } else if (url.pathname === "/csp") {
       this.cspReports.push(body);
       response.end();
     } else if (url.pathname === `/v1/widget/${BOT}/tickets`) {
-      const held = (JSON.parse(body) as { visitor_token?: string }).visitor_token;
-      const token = held ?? `hbv_${randomUUID()}`;
-      json(response, {
-        ticket: randomUUID(),
-        expires_at: new Date(Date.now() + 30_000).toISOString(),
-        visitor: { id: randomUUID(), token },
-        ...(this.bot.name && { bot: this.bot }),
-      });
-    } else if (/^\/v1\/sessions\/[^/]+\/messages$/.test(url.pathname)) {
-      this.#history(url, request, response);
+      this.#ticket(body, request, response);
     } else {
       this.unexpected.push(url.pathname);
       response.statusCode = 404;
@@ -145,17 +160,33 @@ export class TestServer {
     }
   }
 
-  #history(url: URL, request: IncomingMessage, response: ServerResponse): void {
-    const session = this.sessions.get(url.pathname.split("/")[3] ?? "");
-    if (!session || !request.headers.authorization?.startsWith("Bearer hbv_")) {
-      response.statusCode = 404;
-      response.end("{}");
-      return;
-    }
-    const before = Number(url.searchParams.get("before"));
-    const older = session.messages.filter(({ seq }) => seq < before);
-    const messages = older.slice(-Number(url.searchParams.get("limit")));
-    json(response, { messages, ended: [], more: older.length > messages.length });
+  #setup(response: ServerResponse): void {
+    const csp = "default-src 'none'; script-src 'self'; frame-ancestors *; report-uri /csp";
+    response.setHeader("content-security-policy", csp);
+    response.setHeader("content-type", "text/html; charset=utf-8");
+    response.end(
+      `<!doctype html><html lang="en" data-refused="${this.refused && "yes"}"><title>Set-up</title>` +
+        `<body><p>${this.refused}</p><script src="/widget/setup.js"></script></body></html>`,
+    );
+  }
+
+  /** As the real one: the token travels in a cookie that no script sees. */
+  #ticket(body: string, request: IncomingMessage, response: ServerResponse): void {
+    const { visitor_token } = JSON.parse(body) as { visitor_token?: string };
+    const cookie = /hubbub_visitor=([^;]+)/.exec(request.headers.cookie ?? "")?.[1];
+    const token = visitor_token ?? cookie ?? `hbv_${randomUUID()}`;
+    this.tokens.push(token);
+    const path = `/v1/widget/${BOT}/tickets`;
+    response.setHeader(
+      "set-cookie",
+      `hubbub_visitor=${token}; Path=${path}; HttpOnly; Secure; SameSite=None; Partitioned`,
+    );
+    json(response, {
+      ticket: randomUUID(),
+      expires_at: new Date(Date.now() + 30_000).toISOString(),
+      visitor: { id: `visitor of ${token}` },
+      ...(this.bot.name && { bot: this.bot }),
+    });
   }
 
   #connect(ws: WebSocket): void {
@@ -246,8 +277,10 @@ export class TestServer {
       session.replying = { reply, to, state: "queued", ...queued, text: "" };
       all({ type: "reply", session: id, reply, to, state: "queued", ...queued });
     } else {
-      session.replying = { reply, to, state: "started", model: "test", text: "" };
-      all({ type: "reply", session: id, reply, to, state: "started", model: "test" });
+      const started = { state: "started", model: "test" } as const;
+      const state = { ...started, ...(answer.thinking && { thinking: true }) };
+      session.replying = { reply, to, ...state, text: "" };
+      all({ type: "reply", session: id, reply, to, ...state });
     }
     const pieces = answer.pieces ?? 4;
     const size = Math.max(1, Math.ceil(answer.text.length / pieces));
@@ -258,10 +291,10 @@ export class TestServer {
       session.replying = null;
     };
     const step = () => {
-      if (answer.fails) {
+      if (answer.fails && at >= answer.text.length) {
         const error = { code: "unavailable", message: "No model could answer." } as const;
         end();
-        session.ended.push({ reply, to, state: "failed", error, text: "" });
+        session.ended.push({ reply, to, state: "failed", error, text: answer.text });
         all({ type: "reply", session: id, reply, to, state: "failed", error });
         return;
       }
@@ -269,7 +302,7 @@ export class TestServer {
       if (text === "") {
         end();
         const last = message(id, session.messages.length + 1, "assistant", answer.text, reply);
-        const final = { ...last, reply };
+        const final = { ...last, reply, ...(answer.cut && { cut: answer.cut }) };
         session.messages.push(final);
         all({ type: "message", ...final });
         return;

@@ -5,11 +5,14 @@ import {
   discard,
   retry,
   sendText,
+  sharedChanged,
   startNew,
   tellRead,
   tellTyping,
+  unread,
 } from "../../src/client/actions.ts";
 import { Chat } from "../../src/client/chat.ts";
+import { loadOlder } from "../../src/client/history.ts";
 import { BOT, joined, message, SESSION, World, welcome } from "./world.ts";
 
 const ORIGIN = "https://chat.example";
@@ -49,8 +52,47 @@ test("a ticket is fetched and travels as a subprotocol, never in the address", a
   assert.deepEqual(world.requests[0]?.body, {});
   assert.equal(world.socket.url, "wss://chat.example/v1/connect");
   assert.deepEqual(world.socket.protocols, ["hubbub.v1", "ticket.t1"]);
+});
+
+// X4
+test("a token that an older version kept is sent once, and is then in no script's reach", async () => {
+  const world = new World();
+  world.shared.set(`hubbub:${BOT}:visitor`, "hbv_old");
+  await started(world);
+  assert.deepEqual(world.requests[0]?.body, { visitor_token: "hbv_old" });
+  assert.equal(world.shared.get(`hubbub:${BOT}:visitor`), null);
   await reconnect(world);
-  assert.deepEqual(world.requests[1]?.body, { visitor_token: "hbv_1" });
+  assert.deepEqual(world.requests[1]?.body, {});
+});
+
+// X4
+test("a server that cannot keep the token in a cookie yet does not make us lose it", async () => {
+  const world = new World();
+  const [key, token] = [`hubbub:${BOT}:visitor`, "hbv_old"];
+  world.shared.set(key, token);
+  const { body } = world.answers("");
+  world.answers = () => ({
+    status: 200,
+    body: { ...(body as object), visitor: { id: "v", token } },
+  });
+  await started(world);
+  assert.equal(world.shared.get(key), token);
+});
+
+// X4
+test("without a cookie each page is another visitor, and takes no other's session away", async () => {
+  const { world, chat } = await inSession();
+  const body = world.answers("").body as object;
+  world.answers = () => ({ status: 200, body: { ...body, visitor: { id: "another" } } });
+  const other = await started(world);
+  assert.equal(other.chat.snapshot.session, null);
+  assert.equal(world.shared.get(`hubbub:${BOT}:session`), SESSION);
+  sendText(other.chat, "mine");
+  const session = "019aa3c2-7c10-7a3e-9f52-777777777777";
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "", session }));
+  assert.equal(other.chat.snapshot.session, session);
+  sharedChanged(chat);
+  assert.equal(chat.snapshot.session, SESSION);
 });
 
 test("no session is opened before there is something to say", async () => {
@@ -185,7 +227,7 @@ test("a visitor the server forgot begins anew instead of being locked out", asyn
   const { chat } = await started(world);
   assert.equal(chat.snapshot.connection.kind, "online");
   assert.equal(chat.snapshot.session, null);
-  assert.equal(world.shared.get(`hubbub:${BOT}:visitor`), "hbv_1");
+  assert.equal(world.shared.get(`hubbub:${BOT}:visitor`), null);
 });
 
 test("a server that never answers is given up and tried again", async () => {
@@ -252,4 +294,110 @@ test("a closed chat leaves no timer and no socket behind", async () => {
   chat.close();
   assert.equal(world.pendingTimers, 0);
   assert.equal(world.socket.closed, true);
+});
+
+const range = (from: number, to: number) =>
+  Array.from({ length: to - from + 1 }, (_, index) => message(from + index));
+
+/** A chat that a reload left with the newest 50 of 120 messages. */
+async function withHistory() {
+  const world = new World();
+  world.shared.set(`hubbub:${BOT}:session`, SESSION);
+  const { chat } = await started(world);
+  const ref = world.socket.last("join")?.ref ?? "";
+  world.socket.say(joined({ ref, messages: range(71, 120), head: 120, more: true }));
+  return { world, chat };
+}
+
+test("older messages are asked for on the socket, in as many answers as long texts need", async () => {
+  const { world, chat } = await withHistory();
+  loadOlder(chat);
+  loadOlder(chat);
+  const pages = () => world.socket.sent.filter((one) => "ref" in one && one.ref === "page");
+  assert.equal(pages().length, 1);
+  assert.equal(world.socket.last("join")?.after, 20);
+  world.socket.say(joined({ ref: "page", messages: range(21, 40), head: 120, more: true }));
+  assert.equal(world.socket.last("join")?.after, 40);
+  world.socket.say(joined({ ref: "page", messages: range(41, 90), head: 120, more: true }));
+  assert.equal(pages().length, 2);
+  assert.equal(chat.snapshot.paging, null);
+  assert.equal(chat.snapshot.log.messages[0]?.seq, 21);
+  assert.equal(chat.snapshot.log.messages.length, 100);
+});
+
+test("a page that is refused or does not come can be asked for again, and nothing live is missed", async () => {
+  const { world, chat } = await withHistory();
+  loadOlder(chat);
+  world.socket.say({ type: "error", ref: "page", code: "unavailable", message: "Later" });
+  assert.equal(chat.snapshot.pagingFailed, true);
+  // The refused join may have taken this device out of the session.
+  assert.match(world.socket.last("join")?.ref ?? "", /^join/);
+  assert.equal(world.socket.last("join")?.after, 120);
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "", head: 120 }));
+  loadOlder(chat);
+  assert.equal(chat.snapshot.paging, "older");
+  await world.advance(16_000);
+  assert.equal(chat.snapshot.pagingFailed, true);
+});
+
+test("what was said while a page was on its way is asked for", async () => {
+  const { world, chat } = await withHistory();
+  loadOlder(chat);
+  world.socket.say(joined({ ref: "page", messages: range(21, 70), head: 122, more: true }));
+  assert.equal(chat.snapshot.log.messages[0]?.seq, 21);
+  assert.equal(world.socket.last("join")?.after, 120);
+});
+
+// W4
+test("what came in unseen is counted, over pages and tabs, until it was read", async () => {
+  const { world, chat } = await inSession();
+  tellRead(chat);
+  world.socket.say({ type: "message", ...message(2, { role: "assistant" }) });
+  world.socket.say({ type: "message", ...message(3, { role: "assistant" }) });
+  assert.equal(unread(chat), 2);
+  chat.close();
+  const later = await started(world);
+  const ref = world.socket.last("join")?.ref ?? "";
+  const messages = [message(1), ...[2, 3].map((seq) => message(seq, { role: "assistant" }))];
+  world.socket.say(joined({ ref, messages }));
+  assert.equal(unread(later.chat), 2);
+  tellRead(later.chat);
+  assert.equal(unread(later.chat), 0);
+});
+
+// W4
+test("a conversation from before anything was remembered counts as read", async () => {
+  const { world, chat } = await withHistory();
+  assert.equal(unread(chat), 0);
+  world.socket.say({ type: "message", ...message(121, { role: "assistant" }) });
+  assert.equal(unread(chat), 1);
+});
+
+// W9
+test("what was read when the server died is there again, also after a reload", async () => {
+  const { world, chat } = await inSession();
+  const reply = { session: SESSION, reply: "r", to: 1 };
+  world.socket.say({ type: "reply", ...reply, state: "started", model: "m" });
+  world.socket.say({
+    type: "delta",
+    session: SESSION,
+    reply: "r",
+    offset: 0,
+    text: "as far as this",
+  });
+  await reconnect(world);
+  const error = { code: "unavailable", message: "The server stopped." } as const;
+  const ended = [{ reply: "r", to: 1, state: "failed", error, text: "as far" } as const];
+  world.socket.say(joined({ ref: world.socket.last("join")?.ref ?? "", head: 1, ended }));
+  assert.equal(chat.snapshot.log.ended[0]?.text, "as far as this");
+  // A later `joined` that carries only the beginning takes nothing away.
+  const brief = ended.map((reply) => ({ ...reply, text: "as", text_bytes: 7 }));
+  world.socket.say(joined({ head: 1, ended: brief }));
+  assert.equal(chat.snapshot.log.ended[0]?.text, "as far as this");
+  chat.close();
+  const later = await started(world);
+  const ref = world.socket.last("join")?.ref ?? "";
+  world.socket.say(joined({ ref, messages: [message(1)], ended }));
+  assert.equal(later.chat.snapshot.log.ended[0]?.text, "as far as this");
+  assert.deepEqual(later.chat.snapshot.log.replies, []);
 });

@@ -124,3 +124,27 @@ test("the window is bounded, both ways, and pages join only where they fit", () 
   assert.deepEqual([firstSeq(newer), lastSeq(newer)], [801, 1000]);
   assert.equal(appendPage(live, page(960, 1000)), live);
 });
+
+// W9
+test("what was read of an answer whose server died stays, and takes its end when that is told", () => {
+  const half = applyDelta(applyReply(held(1, 1), started), delta(0, "half")).log;
+  const back = applyJoined(half, joined()).log;
+  assert.deepEqual(back.replies, []);
+  assert.equal(back.ended[0]?.text, "half");
+  assert.equal(back.ended[0]?.state, "failed");
+  const error = { code: "unavailable", message: "The server stopped." } as const;
+  const live = applyReply(back, { ...started, state: "failed", error });
+  assert.deepEqual(live.ended, [{ reply: "r", to: 1, state: "failed", error, text: "half" }]);
+});
+
+// W9
+test("an answer that another server goes on with, or has finished, is not shown twice", () => {
+  const half = applyDelta(applyReply(held(1, 1), started), delta(0, "half")).log;
+  const back = applyJoined(half, joined()).log;
+  const again = applyReply(back, started);
+  assert.deepEqual(again.ended, []);
+  assert.equal(again.replies[0]?.text, "");
+  const whole = message(2, { reply: "r", role: "assistant", text: "half and half" });
+  assert.deepEqual(applyMessage(back, whole).log.ended, []);
+  assert.deepEqual(applyJoined(half, joined({ messages: [whole] })).log.ended, []);
+});

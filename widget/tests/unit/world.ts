@@ -48,7 +48,7 @@ export class World implements Environment {
     body: {
       ticket: `t${this.requests.length}`,
       expires_at: "2026-11-21T05:40:00.000Z",
-      visitor: { id: "v", token: "hbv_1" },
+      visitor: { id: "v" },
     },
   });
   shared: Store = memory();
