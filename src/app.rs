@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Rates;
 use crate::config::{Config, ServerConfig};
 use crate::http::requests::Requests;
+use crate::http::too_fast::TooFast;
 use crate::http::{AppState, origin};
 use crate::realtime::Connections;
 use crate::realtime::sockets::Sockets;
@@ -122,6 +123,7 @@ async fn serve_with(
         storage: storage.clone(),
         connections: connections.clone(),
         requests: requests.clone(),
+        too_fast: TooFast::default(),
         connection: parts::connection_config(config),
         proxies: parts::proxies(&config.server),
         rates: rates.clone(),

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod requests;
 pub mod sessions;
 pub mod tickets;
+pub mod too_fast;
 mod visitor_cookie;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::realtime::{ConnectionConfig, Connections};
 use crate::storage::Storage;
 use crate::telemetry::MetricsHandle;
 use requests::Requests;
+use too_fast::TooFast;
 
 /// What handlers work with. Shared by every worker.
 pub struct AppState {
@@ -43,6 +45,8 @@ pub struct AppState {
     pub connections: Connections,
     /// Requests being answered.
     pub requests: Requests,
+    /// Visitors' tokens that were used too fast just now.
+    pub too_fast: TooFast,
     /// Settings of each connection.
     pub connection: ConnectionConfig,
     /// Rendered at `/metrics`.

@@ -20,6 +20,7 @@ use hubbub_actors::{Caller, ConnectionPermit, Hub};
 use hubbub_protocol::SUBPROTOCOL;
 use hubbub_protocol::server::Limits;
 
+pub use guard::InboundRate;
 pub use registry::{Admission, Connections, Refused};
 
 use connection::Connection;
@@ -35,10 +36,12 @@ pub struct ConnectionConfig {
     pub heartbeat: Duration,
     /// Most sessions joined at once.
     pub max_sessions: usize,
-    /// Frames a second, and how many at once.
-    pub frames_per_second: u32,
-    /// Burst on top.
-    pub frames_burst: u32,
+    /// What may come in, whatever it is.
+    pub inbound: InboundRate,
+    /// Text frames a second.
+    pub messages_per_second: u32,
+    /// Text frames at once after a pause.
+    pub messages_burst: u32,
 }
 
 /// Turns an authenticated request into a connection. Consumes its place among the tenant's and the
@@ -60,7 +63,7 @@ pub fn upgrade(
         .conn_data::<wire::Cut>()
         .cloned()
         .unwrap_or_default();
-    let (guard, verdict) = Guard::new(payload, config.limits.frame_bytes);
+    let (guard, verdict) = Guard::new(payload, config.inbound);
     let connection = Connection::new(hub, caller, config, verdict, cut, permit, admission);
     // The codec's own limit comes after buffering; the guard has refused a larger frame by then.
     let codec = actix_http::ws::Codec::new().max_size(config.limits.frame_bytes);

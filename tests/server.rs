@@ -31,6 +31,8 @@ mod program;
 mod scripted;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/tenant.rs"]
+mod tenant;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
@@ -56,6 +58,8 @@ mod drain;
 mod draining;
 #[path = "server/ends_paged.rs"]
 mod ends_paged;
+#[path = "server/floods.rs"]
+mod floods;
 #[path = "server/frames.rs"]
 mod frames;
 #[path = "server/handshake.rs"]
@@ -98,5 +102,7 @@ mod tenants;
 mod tickets;
 #[path = "server/upstreams.rs"]
 mod upstreams;
+#[path = "server/visitors.rs"]
+mod visitors;
 #[path = "server/widget.rs"]
 mod widget;

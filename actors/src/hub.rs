@@ -16,7 +16,8 @@ use crate::session::{Caller, SessionHandle};
 use crate::session_ports::{SessionConfig, SessionPorts};
 use crate::sessions::Sessions;
 use crate::supervision::{Fatal, Permanent};
-use crate::tenant::{DefaultLimits, TenantHandle, Tenants};
+use crate::tenant::{ConnectionPermit, DefaultLimits, TenantHandle, Tenants};
+use crate::visitors::{VisitorLimits, Visitors};
 use crate::writer::WriterHandle;
 
 /// How often sessions are told to end their replies: each time they end one, and the next may begin.
@@ -33,6 +34,8 @@ pub struct HubConfig {
     pub pool: PoolConfig,
     /// Of tenants whose record names none.
     pub tenant: DefaultLimits,
+    /// Of every visitor.
+    pub visitor: VisitorLimits,
     /// Most live sessions on this node.
     pub max_sessions: usize,
 }
@@ -58,6 +61,7 @@ impl Hub {
             writer: WriterHandle::start(&store, &fatal),
             pool: PoolHandle::start(config.pool, fatal.clone()),
             tenants: Tenants::new(store.clone(), config.tenant),
+            visitors: Visitors::new(config.visitor),
             busy: Busy::default(),
             store,
         });
@@ -82,6 +86,29 @@ impl Hub {
     /// Completes when a permanent actor could not be kept alive: the process should exit non-zero.
     pub async fn failed(&self) {
         self.0.fatal.raised().await;
+    }
+
+    /// Counts something a visitor asks for, by a frame or an HTTP request. API keys are the tenant's own:
+    /// what they ask for counts against the tenant's limits only.
+    ///
+    /// # Errors
+    /// `rate_limited`: it asks too fast.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Rejection> {
+        let visitor = caller.visitor.map(|visitor| (caller.tenant, visitor));
+        visitor.map_or(Ok(()), |visitor| self.0.ports.visitors.admit(visitor))
+    }
+
+    /// Counts a connection, as its tenant's and as its visitor's.
+    ///
+    /// # Errors
+    /// `rate_limited`: one of them has too many. `unauthorized`: the tenant does not exist any more.
+    pub async fn admit_connection(&self, caller: &Caller) -> Result<ConnectionPermit, Rejection> {
+        let visitor = caller.visitor.map(|visitor| (caller.tenant, visitor));
+        let visitors = &self.0.ports.visitors;
+        let share = visitor.map(|visitor| visitors.admit_connection(visitor));
+        let share = share.transpose()?;
+        let tenant = self.tenant(caller.tenant).await?;
+        Ok(tenant.admit_connection()?.of_visitor(share))
     }
 
     /// The tenant, started if need be.

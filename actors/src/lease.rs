@@ -59,6 +59,7 @@ impl Actor for LeaseKeeper {
 /// Renews the lease and claims orphans.
 async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
     ports.tenants.sweep();
+    ports.visitors.sweep();
     if let Err(error) = ports.store.renew_lease(ports.node).await {
         tracing::warn!(%error, "the lease was not renewed");
         return Vec::new();

@@ -29,6 +29,7 @@ mod supervision;
 mod tenant;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod visitors;
 mod writer;
 
 #[cfg(test)]
@@ -41,3 +42,4 @@ pub use rejection::Rejection;
 pub use session::{Caller, JoinRequest, Post, Posted, SessionHandle};
 pub use session_ports::SessionConfig;
 pub use tenant::{ConnectionPermit, DefaultLimits, TenantHandle};
+pub use visitors::VisitorLimits;

@@ -1,5 +1,7 @@
 //! Refusals that a client may read. No constructor takes a `Display`: an inner error cannot leak.
 
+use std::time::Duration;
+
 use hubbub_protocol::ErrorCode;
 use hubbub_protocol::server::ErrorBody;
 
@@ -35,6 +37,12 @@ impl Rejection {
             message,
             retry_after_ms: Some(retry_after_ms),
         }
+    }
+
+    /// More came than a rate allows; this long until it allows more.
+    pub fn too_fast(message: &'static str, wait: Duration) -> Self {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Self::later(ErrorCode::RateLimited, message, wait_ms.max(50))
     }
 
     /// The tenant has no such session, or the caller may not know of it.

@@ -41,6 +41,7 @@ use crate::reply::Reply;
 use crate::reply::messages::ReplyProgress;
 use crate::session_ports::SessionPorts;
 use crate::tenant::{BotWatch, SessionPermit};
+use crate::visitors::Share;
 use feed::Feed;
 use messages::{
     EndReplies, JoinSession, LeaveSession, PostMessage, Reconcile, ReplyRecovered, Signal,
@@ -97,6 +98,8 @@ pub(crate) struct Live {
     reconciling: bool,
     /// Replies that ended lately.
     ended: VecDeque<ReplyId>,
+    /// The share of its visitor that each unanswered message takes.
+    shares: HashMap<ReplyId, Share>,
     /// Held while something is going on that a drain must wait for.
     busy: Option<BusyMark>,
 }
@@ -161,6 +164,7 @@ impl Session {
                 catching_up: false,
                 reconciling: false,
                 ended: VecDeque::new(),
+                shares: HashMap::new(),
                 busy: None,
                 record,
             })

@@ -9,6 +9,7 @@ use crate::busy::Busy;
 use crate::pool::PoolHandle;
 use crate::ports::MessageStore;
 use crate::tenant::Tenants;
+use crate::visitors::Visitors;
 use crate::writer::WriterHandle;
 
 /// Settings of every session.
@@ -34,5 +35,6 @@ pub(crate) struct SessionPorts {
     pub(crate) writer: WriterHandle,
     pub(crate) pool: PoolHandle,
     pub(crate) tenants: Tenants,
+    pub(crate) visitors: Visitors,
     pub(crate) busy: Busy,
 }

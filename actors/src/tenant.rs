@@ -22,6 +22,7 @@ use crate::capacity;
 use crate::ports::{BotConfig, MessageStore};
 use crate::rejection::Rejection;
 use crate::supervision::spawn_watched;
+use crate::visitors::Share;
 
 /// How old a bot's configuration may be when another node changed it.
 const BOT_REFRESH: Duration = Duration::from_secs(5);
@@ -65,7 +66,11 @@ struct Shared {
 pub struct TenantHandle(Arc<Shared>);
 
 /// A connection that counts. Dropping it makes room for another.
-pub struct ConnectionPermit(TenantHandle);
+pub struct ConnectionPermit {
+    tenant: TenantHandle,
+    /// Its visitor's, if it has one.
+    share: Option<Share>,
+}
 
 /// A live session that counts. Dropping it makes room for another.
 pub(crate) struct SessionPermit(TenantHandle);
@@ -148,7 +153,10 @@ impl TenantHandle {
     /// Counts a connection, unless there are too many.
     pub fn admit_connection(&self) -> Result<ConnectionPermit, Rejection> {
         if take(&self.0.connections, self.0.max_connections) {
-            Ok(ConnectionPermit(self.clone()))
+            Ok(ConnectionPermit {
+                tenant: self.clone(),
+                share: None,
+            })
         } else {
             Err(Rejection::later(
                 ErrorCode::RateLimited,
@@ -162,12 +170,7 @@ impl TenantHandle {
     pub(crate) fn admit_message(&self) -> Result<(), Rejection> {
         self.0.messages.check().map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(50);
-            Rejection::later(
-                ErrorCode::RateLimited,
-                "this account sends too fast",
-                wait_ms,
-            )
+            Rejection::too_fast("this account sends too fast", wait)
         })
     }
 
@@ -207,9 +210,18 @@ impl TenantHandle {
     }
 }
 
+impl ConnectionPermit {
+    /// Counts as its visitor's, too.
+    pub(crate) fn of_visitor(mut self, share: Option<Share>) -> Self {
+        self.share = share;
+        self
+    }
+}
+
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.0.connections.fetch_sub(1, Ordering::Relaxed);
+        let count = &self.tenant.0.connections;
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -18,3 +18,4 @@ mod stopping;
 mod storage;
 mod upstreams;
 mod view;
+mod visitors;

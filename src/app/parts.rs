@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use hubbub_actors::ports::Upstream;
-use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionConfig};
+use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionConfig, VisitorLimits};
 use hubbub_protocol::NodeId;
 use hubbub_protocol::server::Limits;
 
@@ -12,8 +12,8 @@ use crate::admission::Allowances;
 use crate::admission::address::Proxies;
 use crate::config::{Config, ServerConfig, StrangersConfig};
 use crate::llm::{LocalModel, OpenAiUpstream};
-use crate::realtime::ConnectionConfig;
 use crate::realtime::sockets::SocketBounds;
+use crate::realtime::{ConnectionConfig, InboundRate};
 use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
 use crate::storage::{DatabaseConfig, DatabaseUrl};
 
@@ -196,6 +196,12 @@ pub(super) fn hub_config(
             sessions: u32::try_from(limits.sessions).unwrap_or(u32::MAX),
             messages_per_second: MESSAGES_PER_TENANT,
         },
+        visitor: VisitorLimits {
+            messages_per_second: limits.rates.messages_per_second,
+            messages_burst: limits.rates.messages_burst,
+            connections: limits.connections_per_visitor,
+            replies: limits.replies_per_visitor,
+        },
         max_sessions: limits.sessions,
     }
 }
@@ -266,7 +272,16 @@ pub(super) fn connection_config(config: &Config) -> ConnectionConfig {
         },
         heartbeat: config.session.heartbeat,
         max_sessions: limits.sessions_per_connection,
-        frames_per_second: limits.messages_per_second,
-        frames_burst: limits.messages_burst,
+        inbound: InboundRate {
+            frame_bytes: limits.frame_bytes,
+            bytes_per_second: limits.rates.bytes_per_second,
+            // Messages have a limit of their own, which is not to be met here first.
+            frames_per_second: limits
+                .rates
+                .frames_per_second
+                .max(limits.rates.messages_per_second.saturating_mul(2)),
+        },
+        messages_per_second: limits.rates.messages_per_second,
+        messages_burst: limits.rates.messages_burst,
     }
 }

@@ -17,16 +17,18 @@ pub struct LimitsConfig {
     pub connections_per_ip: u32,
     /// What strangers may ask for.
     pub strangers: StrangersConfig,
+    /// Most connections of one visitor.
+    pub connections_per_visitor: u32,
     /// Most live sessions.
     pub sessions: usize,
     /// Most sessions one connection may have joined.
     pub sessions_per_connection: usize,
-    /// Messages a second from one connection.
-    pub messages_per_second: u32,
-    /// Messages one connection may send at once after a pause.
-    pub messages_burst: u32,
+    /// How fast it may come in.
+    pub rates: RatesConfig,
     /// Most unanswered messages of a session.
     pub pending_replies_per_session: usize,
+    /// Most unanswered messages of a visitor.
+    pub replies_per_visitor: u32,
     /// Most devices in one session.
     pub devices_per_session: usize,
 }
@@ -44,6 +46,19 @@ pub struct StrangersConfig {
     pub sessions_per_minute_per_ip: u32,
     /// Sessions a minute that one visitor opens.
     pub sessions_per_minute_per_visitor: u32,
+}
+
+/// How fast clients may send.
+#[derive(Clone, Copy, Debug)]
+pub struct RatesConfig {
+    /// Bytes a second from one connection.
+    pub bytes_per_second: u32,
+    /// Frames of any kind a second from one connection.
+    pub frames_per_second: u32,
+    /// Messages a second from one connection, and of one visitor.
+    pub messages_per_second: u32,
+    /// Messages that may come at once after a pause.
+    pub messages_burst: u32,
 }
 
 impl LimitsConfig {
@@ -82,6 +97,11 @@ impl LimitsConfig {
                 1..=10_000_000,
             ),
             strangers: StrangersConfig::read(from),
+            connections_per_visitor: from.count(
+                key("connections_per_visitor", "Most connections of one visitor: its tabs and devices."),
+                32,
+                1..=10_000_000,
+            ),
             sessions: from.size(
                 key("sessions", "Most live sessions; idle ones leave memory and do not count."),
                 200_000,
@@ -92,20 +112,19 @@ impl LimitsConfig {
                 32,
                 1..=10_000,
             ),
-            messages_per_second: from.count(
-                key("messages_per_second", "Messages a second from one connection."),
-                20,
-                1..=1_000_000,
-            ),
-            messages_burst: from.count(
-                key("messages_burst", "Messages one connection may send at once after a pause."),
-                40,
-                1..=1_000_000,
-            ),
+            rates: RatesConfig::read(from),
             pending_replies_per_session: from.size(
                 key("pending_replies_per_session", "Most messages of a session that wait for their reply."),
                 4,
                 1..=1_000,
+            ),
+            replies_per_visitor: from.count(
+                key(
+                    "replies_per_visitor",
+                    "Most messages of one visitor that wait for their reply, in all its sessions: its share of the slots and the queue.",
+                ),
+                4,
+                1..=1_000_000,
             ),
             devices_per_session: from.size(
                 key("devices_per_session", "Most devices in one session."),
@@ -149,6 +168,42 @@ impl StrangersConfig {
                 key("sessions_per_minute_per_visitor", "Sessions a minute that one visitor opens."),
                 60,
                 1..=10_000_000,
+            ),
+        }
+    }
+}
+
+impl RatesConfig {
+    fn read(from: &mut Reader) -> Self {
+        Self {
+            bytes_per_second: from.count(
+                key(
+                    "bytes_per_second",
+                    "Bytes a second from one connection; four seconds' worth may come at once. What is more is read later, and a connection that keeps sending more is closed (1008).",
+                ),
+                262_144,
+                4_096..=1_000_000_000,
+            ),
+            frames_per_second: from.count(
+                key(
+                    "frames_per_second",
+                    "Frames of any kind a second from one connection, also pings, pongs and pieces; at least twice messages_per_second. As bytes_per_second otherwise.",
+                ),
+                200,
+                10..=1_000_000,
+            ),
+            messages_per_second: from.count(
+                key(
+                    "messages_per_second",
+                    "Messages a second from one connection; also everything a visitor asks for a second, by all its connections and HTTP requests together.",
+                ),
+                20,
+                1..=1_000_000,
+            ),
+            messages_burst: from.count(
+                key("messages_burst", "Messages that may come at once after a pause."),
+                40,
+                1..=1_000_000,
             ),
         }
     }

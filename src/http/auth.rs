@@ -63,7 +63,23 @@ async fn caller(request: &ServiceRequest) -> Result<Caller, ApiError> {
     let state = request
         .app_data::<web::Data<AppState>>()
         .ok_or(Rejection::internal())?;
-    authenticate(&state.storage, &token).await
+    admit(state, &token).await
+}
+
+/// Who holds this token, unless that is a visitor who asks too fast.
+///
+/// # Errors
+/// As [`authenticate`], and `rate_limited`.
+pub async fn admit(state: &AppState, token: &str) -> Result<Caller, ApiError> {
+    state.too_fast.check(token)?;
+    let caller = authenticate(&state.storage, token).await?;
+    match state.hub.admit(&caller) {
+        Ok(()) => Ok(caller),
+        Err(rejection) => {
+            state.too_fast.note(token, &rejection);
+            Err(rejection.into())
+        }
+    }
 }
 
 impl FromRequest for Authenticated {

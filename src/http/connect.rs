@@ -25,13 +25,9 @@ pub async fn connect(
 ) -> Result<HttpResponse, actix_web::Error> {
     let admission = admit(&request, &state)?;
     let caller = authenticate(&request, &state).await?;
-    let tenant = state
-        .hub
-        .tenant(caller.tenant)
-        .await
-        .map_err(ApiError::from)?;
-    let permit = tenant.admit_connection().map_err(ApiError::from)?;
     let hub = state.hub.clone();
+    let permit = hub.admit_connection(&caller).await;
+    let permit = permit.map_err(ApiError::from)?;
     realtime::upgrade(
         &request,
         payload,
@@ -67,7 +63,7 @@ fn admit(request: &HttpRequest, state: &AppState) -> Result<Admission, ApiError>
 /// first, as on every route; a ticket cannot be, because it is offered with what may be wrong.
 async fn authenticate(request: &HttpRequest, state: &AppState) -> Result<Caller, ApiError> {
     let caller = match auth::bearer(request) {
-        Some(token) => Some(auth::authenticate(&state.storage, &token).await?),
+        Some(token) => Some(auth::admit(state, &token).await?),
         None => None,
     };
     let offered = offered_protocols(request)?;
@@ -124,6 +120,7 @@ async fn by_ticket(
     };
     // Again: the bot's list may have changed since the ticket was issued.
     origin::check_caller(page, state, &caller).await?;
+    state.hub.admit(&caller)?;
     Ok(caller)
 }
 

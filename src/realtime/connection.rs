@@ -30,6 +30,11 @@ use membership::Membership;
 /// Answers a connection waits for at once: more are refused with `overloaded`.
 const MAX_ASKING: usize = 64;
 
+/// Refusals that an honest client can earn at once and go on earning, at least: a page that joins all its
+/// sessions again and has much to say. Who heeds none of them is closed.
+const REFUSALS_BURST: u32 = 100;
+const REFUSALS_PER_SECOND: u32 = 10;
+
 /// The actor.
 pub(super) struct Connection {
     id: ConnectionId,
@@ -37,6 +42,8 @@ pub(super) struct Connection {
     caller: Caller,
     config: ConnectionConfig,
     frames: DefaultDirectRateLimiter,
+    /// How often it is told that it is too fast, before it is closed.
+    refusals: DefaultDirectRateLimiter,
     verdict: Verdict,
     cut: Cut,
     waiting: Waiting,
@@ -64,15 +71,16 @@ impl Connection {
         admission: Admission,
     ) -> Self {
         let id = ConnectionId::generate();
-        let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(config.frames_per_second))
-            .allow_burst(at_least_one(config.frames_burst));
         Self {
             id,
             hub,
             caller,
             config,
-            frames: RateLimiter::direct(quota),
+            frames: limiter(config.messages_per_second, config.messages_burst),
+            refusals: limiter(
+                REFUSALS_PER_SECOND.max(config.messages_per_second / 2),
+                REFUSALS_BURST.max(config.messages_burst.saturating_mul(2)),
+            ),
             verdict,
             cut,
             waiting: Waiting::default(),
@@ -232,6 +240,12 @@ impl Connection {
             ctx.ping(b"");
         }
     }
+}
+
+fn limiter(per_second: u32, burst: u32) -> DefaultDirectRateLimiter {
+    let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+    let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
+    RateLimiter::direct(quota)
 }
 
 fn say(frame: &ServerFrame, ctx: &mut ws::WebsocketContext<Connection>) {

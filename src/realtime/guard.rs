@@ -1,14 +1,46 @@
-//! Refuses a frame by its header, before any of it is buffered: the codec below checks a frame's size
-//! only once it has all of it, and a client that announces 16 GiB would be believed.
+//! Counts everything a client sends where it comes in, below the codec.
+//!
+//! The codec drains all input there is before it decodes one frame, believes whatever length a header
+//! announces, and never shows what it skips. So the guard refuses a frame by its header, lets through one
+//! frame at a time, and no more of them than the connection's rate allows, whatever their kind. While the
+//! rate is exceeded nothing is read, so the client's own socket holds it back; if it goes on for
+//! [`PATIENCE`], the connection is closed.
+
+mod position;
 
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::{Instant, Sleep};
+
+use position::{PIECE_BYTES, Piece, Position, TooBig};
+
+/// How long a client may be ahead of what its connection reads without a moment's rest. With what it may
+/// send at once ([`SAVED`]) that is nine seconds' worth of input in five.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many seconds' worth of input may come at once after a pause.
+const SAVED: u32 = 4;
+
+/// How much a connection may send, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundRate {
+    /// Largest frame, in bytes.
+    pub frame_bytes: usize,
+    /// Bytes a second, headers included.
+    pub bytes_per_second: u32,
+    /// Frames a second of any kind: also pings, pongs and pieces.
+    pub frames_per_second: u32,
+}
 
 /// Why a stream failed, where the guard knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +50,8 @@ pub(super) enum Fault {
     Unknown,
     /// A frame was announced that is larger than the limit.
     TooBig,
+    /// The client sends faster than it may, and does not stop.
+    TooFast,
     /// The client is gone.
     Broken,
 }
@@ -33,92 +67,121 @@ impl Verdict {
     }
 }
 
-/// Where the stream of bytes stands within its frames. Pure.
-#[derive(Debug, Default)]
-struct Headers {
-    /// Bytes of the current header so far; at most 14.
-    header: Vec<u8>,
-    /// Payload still to come before the next header.
-    payload: u64,
+/// One account for bytes and frames: a frame costs its bytes and a fixed number on top, so that empty
+/// ones are not free.
+struct Allowance {
+    account: DefaultDirectRateLimiter,
+    frame_cost: u32,
+    most: NonZeroU32,
 }
 
-/// A header cannot be longer: 2 bytes, 8 of length, 4 of mask.
-const HEADER_BYTES: usize = 14;
-
-impl Headers {
-    /// Reads on; answers whether every frame that begins in these bytes is within the limit.
-    fn admit(&mut self, mut bytes: &[u8], limit: u64) -> bool {
-        while !bytes.is_empty() {
-            if self.payload > 0 {
-                let skipped = usize::try_from(self.payload)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                self.payload -= skipped as u64;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            let Some((byte, rest)) = bytes.split_first() else {
-                break;
-            };
-            self.header.push(*byte);
-            bytes = rest;
-            if let Some(length) = self.complete() {
-                if length > limit {
-                    return false;
-                }
-                self.header.clear();
-                self.payload = length;
-            }
+impl Allowance {
+    fn new(rate: InboundRate) -> Self {
+        let per_second = NonZeroU32::new(rate.bytes_per_second).unwrap_or(NonZeroU32::MIN);
+        let frame_cost = per_second.get() / rate.frames_per_second.max(1);
+        let largest = u32::try_from(rate.frame_bytes.max(PIECE_BYTES)).unwrap_or(u32::MAX);
+        // Room for two of the largest frames at least, or one could never be let through.
+        let least = largest.saturating_add(frame_cost).saturating_mul(2);
+        let most = per_second.saturating_mul(NonZeroU32::MIN.saturating_add(SAVED - 1));
+        let most = most.max(NonZeroU32::new(least).unwrap_or(most));
+        Self {
+            account: RateLimiter::direct(Quota::per_second(per_second).allow_burst(most)),
+            frame_cost,
+            most,
         }
-        true
     }
 
-    /// The payload's length, once the header is complete.
-    fn complete(&self) -> Option<u64> {
-        let second = *self.header.get(1)?;
-        let mask = if second & 0x80 == 0 { 0 } else { 4 };
-        let (start, end) = match second & 0x7f {
-            126 => (2, 4),
-            127 => (2, 10),
-            _ => (1, 2),
-        };
-        if self.header.len() < (end + mask).min(HEADER_BYTES) {
-            return None;
+    /// Pays for a piece, or tells how long to wait before it can be paid.
+    fn pay(&self, piece: Piece) -> Result<(), Duration> {
+        let frame = if piece.has_header { self.frame_cost } else { 0 };
+        let cost = u32::try_from(piece.bytes).unwrap_or(u32::MAX);
+        let cost = NonZeroU32::new(cost.saturating_add(frame)).unwrap_or(NonZeroU32::MIN);
+        match self.account.check_n(cost.min(self.most)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
+            Err(_more_than_fits) => Err(PATIENCE),
         }
-        let length = self.header.get(start..end)?;
-        let first = if end == 2 {
-            u64::from(second & 0x7f)
-        } else {
-            0
-        };
-        Some(if end == 2 {
-            first
-        } else {
-            length
-                .iter()
-                .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
-        })
     }
 }
 
 /// The guarded stream of a request's body.
 pub(super) struct Guard<S> {
     stream: S,
-    headers: Headers,
+    /// What came in and was not let through yet: at most one chunk of the stream.
+    held: Bytes,
+    /// How the stream ended, once it has.
+    ended: Option<Result<(), PayloadError>>,
+    position: Position,
     limit: u64,
+    allowance: Allowance,
+    /// A whole frame was let through: the codec is to take it out before the next one comes.
+    is_turn_over: bool,
+    /// Since when more comes in than may be let through.
+    over_since: Option<Instant>,
+    /// Set while it waits for its allowance. Most connections never need one.
+    timer: Option<Pin<Box<Sleep>>>,
     verdict: Verdict,
 }
 
-impl<S> Guard<S> {
-    pub(super) fn new(stream: S, limit: usize) -> (Self, Verdict) {
+impl<S> Guard<S>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+{
+    pub(super) fn new(stream: S, rate: InboundRate) -> (Self, Verdict) {
         let verdict = Verdict::default();
         let guard = Self {
             stream,
-            headers: Headers::default(),
-            limit: limit as u64,
+            held: Bytes::new(),
+            ended: None,
+            position: Position::default(),
+            limit: rate.frame_bytes as u64,
+            allowance: Allowance::new(rate),
+            is_turn_over: false,
+            over_since: None,
+            timer: None,
             verdict: verdict.clone(),
         };
         (guard, verdict)
+    }
+
+    /// `Ready` once something is held or the stream has ended.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.held.is_empty() && self.ended.is_none() {
+            match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+                Some(Ok(bytes)) => self.held = bytes,
+                Some(Err(error)) => self.ended = Some(Err(error)),
+                None => self.ended = Some(Ok(())),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn fail<T>(&self, fault: Fault) -> Poll<Option<Result<T, PayloadError>>> {
+        self.verdict.0.set(fault);
+        Poll::Ready(Some(Err(PayloadError::Overflow)))
+    }
+
+    /// Lets nothing through until there is something to pay with, unless that has been so for too long.
+    fn hold_back<T>(
+        &mut self,
+        wait: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, PayloadError>>> {
+        let now = Instant::now();
+        if self.over_since.is_none() {
+            metrics::counter!("hubbub_inbound_held_back_total").increment(1);
+        }
+        if now - *self.over_since.get_or_insert(now) >= PATIENCE {
+            return self.fail(Fault::TooFast);
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        timer.as_mut().reset(now + wait);
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 
@@ -130,87 +193,37 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_next(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(bytes))) if !this.headers.admit(bytes, this.limit) => {
-                this.verdict.0.set(Fault::TooBig);
-                Poll::Ready(Some(Err(PayloadError::Overflow)))
-            }
-            Poll::Ready(Some(Err(_))) => {
-                this.verdict.0.set(Fault::Broken);
-                polled
-            }
-            _ => polled,
+        let is_turn_over = std::mem::take(&mut this.is_turn_over);
+        if this.fill(cx).is_pending() {
+            this.over_since = None;
+            return Poll::Pending;
         }
+        if is_turn_over {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.held.is_empty() {
+            return Poll::Ready(match this.ended.take() {
+                Some(Err(error)) => {
+                    this.verdict.0.set(Fault::Broken);
+                    Some(Err(error))
+                }
+                Some(Ok(())) | None => None,
+            });
+        }
+        let mut position = this.position;
+        let piece = match position.advance(&this.held, this.limit) {
+            Ok(piece) => piece,
+            Err(TooBig) => return this.fail(Fault::TooBig),
+        };
+        if let Err(wait) = this.allowance.pay(piece) {
+            return this.hold_back(wait, cx);
+        }
+        (this.position, this.timer) = (position, None);
+        this.is_turn_over = piece.is_last;
+        Poll::Ready(Some(Ok(this.held.split_to(piece.bytes))))
     }
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::decimal_bitwise_operands,
-    reason = "lengths are checked by the arms, and RFC 6455 writes 126 and 127 in decimal"
-)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn frame(length: u64, masked: bool) -> Vec<u8> {
-        let mask = if masked { 0x80 } else { 0 };
-        let mut bytes = vec![0x81];
-        match length {
-            0..126 => bytes.push(mask | length as u8),
-            126..65_536 => {
-                bytes.push(mask | 126);
-                bytes.extend((length as u16).to_be_bytes());
-            }
-            _ => {
-                bytes.push(mask | 127);
-                bytes.extend(length.to_be_bytes());
-            }
-        }
-        if masked {
-            bytes.extend([0xff; 4]);
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_frame_is_refused_by_its_header_alone() {
-        for masked in [true, false] {
-            let header = frame(16 << 30, masked);
-            assert!(!Headers::default().admit(&header, 65_536));
-            let mut headers = Headers::default();
-            let (last, first) = header.split_last().unwrap();
-            assert!(headers.admit(first, 65_536), "the header is not complete");
-            assert!(!headers.admit(&[*last], 65_536));
-        }
-    }
-
-    proptest! {
-        /// Whatever the frames and however the stream is cut, exactly the frames over the limit are
-        /// refused, at the first byte that tells.
-        #[test]
-        fn frames_are_followed_however_the_stream_is_cut(
-            lengths in prop::collection::vec((0u64..70_000, any::<bool>()), 1..6),
-            cuts in prop::collection::vec(1usize..5_000, 1..20),
-            limit in 0u64..70_000,
-        ) {
-            let mut bytes = Vec::new();
-            for (length, masked) in &lengths {
-                bytes.extend(frame(*length, *masked));
-                bytes.extend(vec![0x81; *length as usize]);
-            }
-            let mut headers = Headers::default();
-            let (mut rest, mut admitted, mut n) = (&bytes[..], true, 0);
-            while admitted && !rest.is_empty() {
-                let at = cuts[n % cuts.len()].min(rest.len());
-                admitted = headers.admit(&rest[..at], limit);
-                rest = &rest[at..];
-                n += 1;
-            }
-            prop_assert_eq!(admitted, lengths.iter().all(|(length, _)| *length <= limit));
-        }
-    }
-}
+mod tests;

@@ -61,6 +61,11 @@ const METRICS: &[(&str, Kind, &str)] = &[
         "Frames answered with an error, by code.",
     ),
     (
+        "hubbub_inbound_held_back_total",
+        Kind::Counter,
+        "Times a connection sent more than it may and was not read for a while.",
+    ),
+    (
         "hubbub_devices_cut_total",
         Kind::Counter,
         "Devices cut because they did not read.",

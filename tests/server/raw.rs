@@ -65,6 +65,12 @@ impl Raw {
         raw
     }
 
+    /// The same socket, to write to while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        let socket = socket2::SockRef::from(&self.stream).try_clone().unwrap();
+        TcpStream::from_std(socket.into()).unwrap()
+    }
+
     /// Sends bytes as they are. The server may have closed already.
     pub async fn write(&mut self, bytes: &[u8]) {
         let _closed = in_time(self.stream.write_all(bytes)).await;

@@ -268,6 +268,7 @@ impl Session {
             live.state.apply(SessionEvent::AnswerEnded);
         }
         if let Ok(live) = self.live() {
+            live.shares.remove(&finished.reply);
             live.record
                 .pending
                 .retain(|pending| pending.reply != finished.reply);

@@ -64,10 +64,14 @@ impl Session {
                         })
                     }
                 };
-                if posted.is_err()
-                    && let Ok(live) = session.live()
-                {
-                    live.state.apply(SessionEvent::PostFinished(None));
+                if let Ok(live) = session.live() {
+                    if posted.is_err() {
+                        live.state.apply(SessionEvent::PostFinished(None));
+                    }
+                    // Held on only if it is this very post that is to be answered.
+                    if let Some(reply) = proposed.filter(|reply| !live.state.knows(*reply)) {
+                        live.shares.remove(&reply);
+                    }
                 }
                 drop(answer.send(posted));
                 session.begin_next_answer(ctx);
@@ -78,6 +82,7 @@ impl Session {
 
     fn admit_post(&mut self, caller: &Caller, post: Post) -> Result<NewMessage, Rejection> {
         let (node, tenant, session) = (self.ports.node, self.tenant, self.id);
+        let ports = self.ports.clone();
         let live = self.live_for(caller)?;
         let Some(bot) = live.bot.borrow().clone() else {
             return Err(Rejection::new(
@@ -87,9 +92,14 @@ impl Session {
         };
         let asks = bot.replies && post.role == Role::Visitor;
         live.state.decide_post(asks)?;
+        let visitor = caller.visitor.filter(|_| asks);
+        let share = visitor.map(|visitor| ports.visitors.admit_reply((tenant, visitor)));
+        let share = share.transpose()?;
         live.permit.tenant().admit_message()?;
         live.state.apply(SessionEvent::PostStarted);
         live.idle_since = None;
+        let reply = asks.then(ReplyId::generate);
+        live.shares.extend(reply.zip(share));
         Ok(NewMessage {
             tenant,
             session,
@@ -98,7 +108,7 @@ impl Session {
             author: caller.principal.name.clone(),
             text: post.text,
             metadata: post.metadata,
-            reply: asks.then(|| (ReplyId::generate(), node, live.state.fence())),
+            reply: reply.map(|reply| (reply, node, live.state.fence())),
         })
     }
 

@@ -15,7 +15,7 @@ use crate::ports::{TenantLimits, Upstream};
 use crate::testing::{DeviceLog, MemoryStore, ScriptedUpstream, channel_outlet};
 use crate::{
     Caller, DefaultLimits, Hub, HubConfig, JoinRequest, PoolConfig, Post, Posted, Rejection,
-    SessionConfig, SessionHandle,
+    SessionConfig, SessionHandle, VisitorLimits,
 };
 
 /// Longer than anything that is waited for, in virtual time.
@@ -73,6 +73,12 @@ pub(super) fn config(upstreams: &[Arc<ScriptedUpstream>]) -> HubConfig {
             connections: 1_000,
             sessions: 10_000,
             messages_per_second: 1_000_000,
+        },
+        visitor: VisitorLimits {
+            messages_per_second: 1_000_000,
+            messages_burst: 1_000_000,
+            connections: 1_000,
+            replies: 1_000,
         },
         max_sessions: 10_000,
     }

@@ -5,7 +5,7 @@ use actix_web_actors::ws::{self, ProtocolError};
 use governor::clock::{Clock, DefaultClock};
 use hubbub_actors::Rejection;
 use hubbub_protocol::server::{ErrorBody, ErrorFrame};
-use hubbub_protocol::{ClientFrame, CloseCode, ErrorCode, FrameError, ServerFrame};
+use hubbub_protocol::{ClientFrame, CloseCode, FrameError, ServerFrame};
 use tokio::time::Instant;
 
 use super::{Connection, MAX_ASKING, say};
@@ -43,6 +43,7 @@ impl Connection {
     fn close_code(&self, error: &ProtocolError) -> CloseCode {
         match error {
             _ if self.verdict.fault() == Fault::TooBig => CloseCode::TooBig,
+            _ if self.verdict.fault() == Fault::TooFast => CloseCode::Policy,
             ProtocolError::Overflow => CloseCode::TooBig,
             ProtocolError::Io(error) if error.kind() == std::io::ErrorKind::Other => {
                 CloseCode::NotUtf8
@@ -83,6 +84,10 @@ impl Connection {
             Err(error) => return self.refuse_frame(error, ctx),
         };
         if let Some(rejection) = self.over_limit() {
+            // Who is told again and again and does not slow down is not told any more.
+            if self.refusals.check().is_err() {
+                return self.close(CloseCode::Policy, ctx);
+            }
             let reference = frame.reference().map(str::to_owned);
             return self.refuse(reference, frame.session(), &rejection, ctx);
         }
@@ -99,9 +104,11 @@ impl Connection {
     fn over_limit(&self) -> Option<Rejection> {
         if let Err(not_until) = self.frames.check() {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(50);
-            let too_fast = "this connection sends too fast";
-            return Some(Rejection::later(ErrorCode::RateLimited, too_fast, wait_ms));
+            return Some(Rejection::too_fast("this connection sends too fast", wait));
+        }
+        // A visitor is one, however many connections it has.
+        if let Err(rejection) = self.hub.admit(&self.caller) {
+            return Some(rejection);
         }
         (self.asking >= MAX_ASKING).then(Rejection::overloaded)
     }
