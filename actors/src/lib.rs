@@ -6,6 +6,7 @@
 //! [`Hub`] puts the actors together. A session is found through it ([`Hub::session`]) and told things
 //! through its [`SessionHandle`]; what it has to say goes to its devices' [`Outlet`]s.
 
+mod absence;
 mod busy;
 pub mod capacity;
 mod device;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::absence::Absence;
 use crate::capacity;
 use crate::ending::failed;
 use crate::pool::{Permit, Wish};
@@ -40,6 +41,7 @@ pub(crate) struct ReplyTask {
     pub(crate) session: SessionId,
     pub(crate) to: Seq,
     pub(crate) bot: Arc<BotConfig>,
+    pub(crate) absence: Absence,
 }
 
 /// Stops the reply: its stream is dropped, which closes the upstream's request.
@@ -219,8 +221,21 @@ impl Work {
         })
     }
 
-    /// Waits for a slot and tells the session its place meanwhile.
+    /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
+    /// again, and so stands in nobody's way for long.
     async fn acquire(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
+        let mut absence = self.task.absence.clone();
+        loop {
+            tokio::select! {
+                biased;
+                acquired = self.wait_in_line(attempts) => return acquired,
+                () = absence.lasts() => {}
+            }
+        }
+    }
+
+    /// Waits for a slot and tells the session its place meanwhile.
+    async fn wait_in_line(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
         let wish = Wish {
             session: self.task.session,
             model: self.task.bot.model.clone(),
@@ -252,6 +267,7 @@ impl Work {
             session,
             to,
             bot,
+            ..
         } = &self.task;
         let store: &dyn MessageStore = &*self.ports.store;
         let window = permit.upstream().context_tokens();

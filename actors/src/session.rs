@@ -30,6 +30,7 @@ use tokio::time::Instant;
 pub use handle::{Caller, SessionHandle};
 pub use messages::{JoinRequest, Post, Posted};
 
+use crate::absence::Attendance;
 use crate::busy::BusyMark;
 use crate::capacity;
 use crate::device::Device;
@@ -98,6 +99,11 @@ pub(crate) struct Live {
     reconciling: bool,
     /// Replies that ended lately.
     ended: VecDeque<ReplyId>,
+    /// Tells the reply being written whether anybody is still there to read it.
+    attendance: Attendance,
+    /// Whether the last question was asked while a device was here. Who asks without one reads the answer
+    /// later, and is not gone.
+    is_followed: bool,
     /// The share of its visitor that each unanswered message takes.
     shares: HashMap<ReplyId, Share>,
     /// Held while something is going on that a drain must wait for.
@@ -164,6 +170,8 @@ impl Session {
                 catching_up: false,
                 reconciling: false,
                 ended: VecDeque::new(),
+                attendance: Attendance::default(),
+                is_followed: false,
                 shares: HashMap::new(),
                 busy: None,
                 record,
@@ -198,6 +206,8 @@ impl Session {
         let timeout = self.ports.config.idle_timeout;
         self.mark_busy();
         let Ok(live) = self.live() else { return };
+        let is_absent = live.devices.is_empty() && live.is_followed;
+        live.attendance.set_absent(is_absent);
         if !live.devices.is_empty() || !live.is_idle() {
             live.idle_since = None;
             return;

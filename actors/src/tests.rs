@@ -1,6 +1,7 @@
 //! The behaviour as a device sees it: everything goes in through [`crate::Hub`] and its handles, and is
 //! judged by the frames that come out and by what storage holds afterwards. Time is virtual.
 
+mod absence;
 mod answers;
 mod chaos;
 mod chat;

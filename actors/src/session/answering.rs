@@ -45,6 +45,7 @@ impl Session {
             session: id,
             to: question.to,
             bot,
+            absence: live.attendance.absence(),
         };
         let (reply, fence) = (question.reply, question.fence);
         let (ports, told) = (self.ports.clone(), ctx.address().recipient());

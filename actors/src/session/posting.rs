@@ -98,6 +98,7 @@ impl Session {
         live.permit.tenant().admit_message()?;
         live.state.apply(SessionEvent::PostStarted);
         live.idle_since = None;
+        live.is_followed = !live.devices.is_empty();
         let reply = asks.then(ReplyId::generate);
         live.shares.extend(reply.zip(share));
         Ok(NewMessage {
