@@ -17,6 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+#[allow(unused_imports, reason = "each test program uses a part of it")]
 pub use super::caller::{Caller, Response};
 use super::server::TestServer;
 

@@ -19,6 +19,7 @@ impl Queue {
     async fn start() -> Self {
         let node = Node::start_on(&[ScriptedUpstream::new("one", 1)], |config| {
             config.pool.queue_wait = Duration::from_mins(3);
+            config.pool.first_sign_wait = Duration::from_mins(3);
         });
         node.upstream
             .usually(Step::answer(&["ok"], Duration::from_secs(20)));
