@@ -190,7 +190,8 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
-    /// A word of a closed set, spelled as on the wire, or NULL.
+    /// A word of a closed set, spelled as on the wire; `None` for NULL and for a word that only another
+    /// version of this program knows.
     pub fn optional_word<T: DeserializeOwned>(
         &self,
         column: &'static str,
@@ -199,9 +200,7 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let word: StrDeserializer<'_, ValueError> = word.into_deserializer();
-        T::deserialize(word)
-            .map(Some)
-            .map_err(|_| self.unreadable(column))
+        Ok(T::deserialize(word).ok())
     }
 
     /// The error for a value that was read but means nothing.

@@ -112,7 +112,7 @@ fn read_ended(row: &Row, text: EndedText) -> Result<EndedReply, StorageError> {
         "cancelled" => ReplyState::Cancelled,
         "failed" => {
             // One of another version of this program: it failed in any case.
-            let code: Option<ErrorCode> = fields.optional_word("error_code").unwrap_or_default();
+            let code: Option<ErrorCode> = fields.optional_word("error_code")?;
             let code = code.unwrap_or(ErrorCode::Internal);
             let message = fields.get::<Option<String>>("error_message")?;
             let error = ErrorBody::new(code, message.unwrap_or_default());

@@ -15,7 +15,7 @@ async fn up_down_up_leaves_the_same_schema() {
     let database = postgres::empty_database().await;
     let (config, url) = (&database.config, &database.owner_url);
     let mut versions: Vec<i64> = MIGRATIONS.iter().map(|m| m.version).collect();
-    assert_eq!(versions, (1..=EXPECTED_VERSION).collect::<Vec<_>>());
+    assert_eq!(versions.last(), Some(&EXPECTED_VERSION));
     assert_eq!(migrations::up(config, url).await.unwrap(), versions);
     let first = database.dump_schema();
     assert!(first.contains("CREATE TABLE public.messages"));

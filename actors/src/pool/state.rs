@@ -75,8 +75,9 @@ impl PoolState {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         // Nobody overtakes: a free slot goes to the queue first, unless nobody in it can use it.
-        if !self.anyone_could_use(now, &waiting.route)
-            && let Some(index) = self.pick(now, &waiting)
+        // Looked up in this order, because a queue is long only while nothing is free.
+        if let Some(index) = self.pick(now, &waiting)
+            && !self.anyone_could_use(now, &waiting.route)
         {
             self.occupy(now, ticket, index);
             return Admission::Granted(ticket, index);
