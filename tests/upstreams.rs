@@ -16,11 +16,22 @@
     reason = "a test says what is wrong by panicking, and measures in real time"
 )]
 
+#[path = "support/caller.rs"]
+mod caller;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/server.rs"]
+mod server;
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
 #[path = "upstreams/attempted.rs"]
 mod attempted;
 #[path = "upstreams/decoded.rs"]
 mod decoded;
 #[path = "upstreams/peer.rs"]
 mod peer;
+#[path = "upstreams/served.rs"]
+mod served;
 #[path = "upstreams/shape.rs"]
 mod shape;

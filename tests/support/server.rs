@@ -157,11 +157,11 @@ impl TestServer {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let upstream = simllm::serve(listener, behaviour).unwrap();
             drop(entered);
-            write_upstream(&mut config, &name, &upstream.base_url());
+            write_upstream(&mut config, &name, &upstream.base_url(), 1_500);
             upstreams.push((name, upstream));
         }
         for (name, base_url) in setup.endpoints {
-            write_upstream(&mut config, &name, &base_url);
+            write_upstream(&mut config, &name, &base_url, 20_000);
         }
         std::fs::write(config_file(&folder), config).unwrap();
         let (child, address) = spawn(&folder, setup.open_files);
@@ -298,12 +298,12 @@ impl Drop for TestServer {
     }
 }
 
-fn write_upstream(config: &mut String, name: &str, base_url: &str) {
+fn write_upstream(config: &mut String, name: &str, base_url: &str, silence_ms: u32) {
     write!(
         config,
         "[[upstreams]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\nmodel = \"sim\"\nslots = 256\n\
-         context_tokens = 100000\nfirst_token_timeout_ms = 1500\ntoken_timeout_ms = 1500\n\
-         connect_timeout_ms = 500\n"
+         context_tokens = 100000\nfirst_token_timeout_ms = {silence_ms}\n\
+         token_timeout_ms = {silence_ms}\nconnect_timeout_ms = 500\n"
     )
     .unwrap();
 }
