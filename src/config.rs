@@ -13,6 +13,7 @@ mod render;
 mod secret;
 mod sections;
 mod source;
+mod suggestion;
 mod upstreams;
 
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// What is written to standard error.
     pub log: LogConfig,
+    /// What is of no effect, though it was probably meant to have one: to be told at start.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -70,9 +73,12 @@ impl Config {
                     .map(|home| PathBuf::from(home).join(".cache"))
             })
             .map(|cache| cache.join("hubbub"));
-        let config = Self::read(&mut reader, cache, std::io::stderr().is_terminal(), false);
-        let reader = reader.finish()?;
-        Ok((config, EffectiveConfig::new(reader.entries)))
+        let mut config = Self::read(&mut reader, cache, std::io::stderr().is_terminal(), false);
+        let every_key = every_key();
+        config.warnings = reader.warnings(&every_key);
+        let reader = reader.finish(&every_key)?;
+        let effective = EffectiveConfig::new(reader.entries, config.warnings.clone());
+        Ok((config, effective))
     }
 
     fn read(from: &mut Reader, cache: Option<PathBuf>, terminal: bool, example: bool) -> Self {
@@ -94,13 +100,24 @@ impl Config {
             upstreams,
             model,
             log,
+            warnings: Vec::new(),
         }
     }
 }
 
 /// `hubbub.example.toml`: every key with its documentation, its default and what is allowed.
 pub fn example() -> String {
+    render::example(&example_reader())
+}
+
+/// The dotted key of every setting; members of lists have index 0.
+fn every_key() -> Vec<String> {
+    example_reader().keys()
+}
+
+/// A reader that was asked for every key there is, and found none.
+fn example_reader() -> Reader {
     let mut reader = Reader::new(Layers::default());
     Config::read(&mut reader, None, false, true);
-    render::example(&reader)
+    reader
 }

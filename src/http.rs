@@ -4,15 +4,18 @@
 
 pub mod assets;
 pub mod auth;
+pub mod base_path;
 pub mod bodies;
 pub mod bots;
 pub mod connect;
 pub mod events;
 mod handshake;
 pub mod health;
+mod input;
 pub mod messages;
 pub mod origin;
 pub mod pages;
+pub mod path;
 pub mod problem;
 pub mod requests;
 pub mod sessions;
@@ -23,7 +26,7 @@ mod visitor_cookie;
 use std::sync::Arc;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, ServiceConfig, get, patch, post};
+use actix_web::web::{self, ServiceConfig};
 use hubbub_actors::Hub;
 use hubbub_protocol::BotId;
 
@@ -32,6 +35,7 @@ use crate::admission::address::Proxies;
 use crate::realtime::{ConnectionConfig, Connections};
 use crate::storage::Storage;
 use crate::telemetry::MetricsHandle;
+use path::path;
 use requests::Requests;
 use too_fast::TooFast;
 
@@ -57,6 +61,8 @@ pub struct AppState {
     pub rates: Arc<Rates>,
     /// Origins of this server's own pages.
     pub own_origins: Vec<String>,
+    /// The path below which a proxy offers this server; empty, or with a slash at its beginning alone.
+    pub base_path: String,
     /// Origins whose pages may use the API beside a bot's own.
     pub trusted_origins: Vec<String>,
     /// The demo page's bot, when it is served.
@@ -68,6 +74,35 @@ pub struct AppState {
 /// Largest JSON body, in bytes: a message of the longest text in the widest encoding, and its metadata.
 const BODY_BYTES: usize = 256 * 1024;
 
+/// The pattern of every route, as metrics name them.
+pub const ROUTES: [&str; 22] = [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/v1/connect",
+    "/v1/widget/{bot}/tickets",
+    "/v1/tickets",
+    "/v1/bots",
+    "/v1/bots/{bot}",
+    "/v1/sessions",
+    "/v1/sessions/{session}",
+    "/v1/sessions/{session}/messages",
+    "/",
+    "/demo/demo.css",
+    "/widget.js",
+    "/widget/frame-{hash}.js",
+    "/widget/frame-{hash}.css",
+    "/widget/setup.js",
+    "/widget/{bot}/setup",
+    "/widget/{bot}",
+    "/v1",
+    NO_ROUTE,
+];
+
+/// Stands for whatever has no route.
+const NO_ROUTE: &str = "none";
+
 /// Every route. Those of `/v1` in the inner scope begin with who is asking: nothing else of a request is
 /// looked at before that is known. The two before it prove it in ways of their own.
 pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
@@ -77,42 +112,43 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
             .wrap(from_fn(bodies::refuse_encoded))
             .wrap(from_fn(auth::authenticate_first))
             .wrap(from_fn(bodies::limit_time))
-            .route("/tickets", post().to(tickets::issue))
-            .route("/bots", post().to(bots::create))
-            .route("/bots", get().to(bots::list))
-            .route("/bots/{bot}", get().to(bots::show))
-            .route("/bots/{bot}", patch().to(bots::change))
-            .route("/sessions", post().to(sessions::open))
-            .route("/sessions", get().to(sessions::list))
-            .route("/sessions/{session}", get().to(sessions::show))
-            .route("/sessions/{session}/messages", get().to(messages::page))
-            .route("/sessions/{session}/messages", post().to(messages::post))
+            .service(path("/tickets").post(tickets::issue))
+            .service(path("/bots").get(bots::list).post(bots::create))
+            .service(path("/bots/{bot}").get(bots::show).patch(bots::change))
+            .service(path("/sessions").get(sessions::list).post(sessions::open))
+            .service(path("/sessions/{session}").get(sessions::show))
+            .service(
+                path("/sessions/{session}/messages")
+                    .get(messages::page)
+                    .post(messages::post),
+            )
             .default_service(web::to(problem::no_such_route));
         let widget_tickets = web::resource("/widget/{bot}/tickets")
             .wrap(from_fn(bodies::refuse_encoded))
             .wrap(from_fn(pages::admit))
             .wrap(from_fn(bodies::limit_time))
-            .route(post().to(tickets::issue_to_widget))
-            .default_service(web::to(problem::no_such_route));
+            .route(web::post().to(tickets::issue_to_widget))
+            .default_service(web::to(path::post_only));
         let v1 = web::scope("/v1")
-            .route("/connect", get().to(connect::connect))
+            .service(path("/connect").upgrade(connect::connect))
             .service(widget_tickets)
             .service(authenticated);
         app.app_data(web::Data::from(state))
-            .app_data(web::JsonConfig::default().limit(BODY_BYTES))
-            .route("/livez", get().to(health::live))
-            .route("/readyz", get().to(health::ready))
-            .route("/metrics", get().to(health::metrics))
-            .route("/version", get().to(health::version))
+            .app_data(web::PayloadConfig::new(BODY_BYTES))
+            .app_data(web::PathConfig::default().error_handler(input::unreadable_path))
+            .service(path("/livez").get(health::live))
+            .service(path("/readyz").get(health::ready))
+            .service(path("/metrics").get(health::metrics))
+            .service(path("/version").get(health::version))
             .service(v1)
-            .route("/", get().to(assets::demo))
-            .route("/demo/demo.css", get().to(assets::demo_css))
-            .route("/widget.js", get().to(assets::loader))
-            .route("/widget/frame-{hash}.js", get().to(assets::frame_js))
-            .route("/widget/frame-{hash}.css", get().to(assets::frame_css))
-            .route("/widget/setup.js", get().to(assets::setup_js))
-            .route("/widget/{bot}/setup", get().to(assets::setup))
-            .route("/widget/{bot}", get().to(assets::frame))
+            .service(path("/").get(assets::demo))
+            .service(path("/demo/demo.css").get(assets::demo_css))
+            .service(path("/widget.js").get(assets::loader))
+            .service(path("/widget/frame-{hash}.js").get(assets::frame_js))
+            .service(path("/widget/frame-{hash}.css").get(assets::frame_css))
+            .service(path("/widget/setup.js").get(assets::setup_js))
+            .service(path("/widget/{bot}/setup").get(assets::setup))
+            .service(path("/widget/{bot}").get(assets::frame))
             .default_service(web::to(problem::no_such_route));
     }
 }

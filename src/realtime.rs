@@ -63,6 +63,7 @@ pub fn upgrade(
         .conn_data::<wire::Cut>()
         .cloned()
         .unwrap_or_default();
+    cut.becomes_device();
     let (guard, verdict) = Guard::new(payload, config.inbound);
     let connection = Connection::new(hub, caller, config, verdict, cut, permit, admission);
     // The codec's own limit comes after buffering; the guard has refused a larger frame by then.

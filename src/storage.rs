@@ -9,6 +9,7 @@
 pub mod api_keys;
 pub mod bots;
 mod error;
+mod health;
 pub mod messages;
 pub mod migrations;
 mod pool;
@@ -26,14 +27,15 @@ pub mod visitors;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use futures_util::FutureExt as _;
 use hubbub_protocol::{BotId, TenantId};
 
 pub use error::StorageError;
+pub use health::Outage;
 pub use pool::{DatabaseConfig, DatabaseUrl, PoolStatus};
 pub use scope::TenantScope;
 pub use store::{NODE_LEASE, PostgresMessageStore};
 
+use health::Health;
 use pool::PoolRole;
 
 /// How long [`Storage::ready`] asks before the answer is no.
@@ -50,6 +52,7 @@ pub struct Storage {
     app: Pool,
     writer: Pool,
     operation_timeout: Duration,
+    health: Health,
 }
 
 /// Both pools at one moment.
@@ -91,6 +94,7 @@ impl Storage {
             app: pool::open(config, PoolRole::App)?,
             writer: pool::open(config, PoolRole::Writer)?,
             operation_timeout: config.operation_timeout,
+            health: Health::default(),
         };
         storage.within(storage.check_role()).await?;
         Ok(storage)
@@ -102,6 +106,7 @@ impl Storage {
             self.app.clone(),
             self.writer.clone(),
             self.operation_timeout,
+            self.health.clone(),
         )
     }
 
@@ -246,12 +251,17 @@ impl Storage {
     }
 
     /// In a box for the same reason as a statement: see [`scope::Transaction`].
-    fn within<T>(
+    async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, StorageError>>,
-    ) -> impl Future<Output = Result<T, StorageError>> {
+    ) -> Result<T, StorageError> {
+        if let Some(outage) = self.health.refuses_all() {
+            return Err(StorageError::Down(outage));
+        }
         let deadline = self.operation_timeout;
         tokio::time::timeout(deadline, Box::pin(work))
-            .map(move |ended| ended.unwrap_or(Err(StorageError::Deadline(deadline))))
+            .await
+            .unwrap_or(Err(StorageError::Deadline(deadline)))
+            .inspect_err(|error| self.health.note(error))
     }
 }

@@ -5,6 +5,7 @@
 pub mod logs;
 pub mod metrics;
 mod process;
+mod stderr;
 
 pub use logs::{LogFormat, init_logs, log_panics};
 pub use metrics::{Metrics, MetricsHandle};

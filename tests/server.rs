@@ -52,6 +52,8 @@ mod chat;
 mod commands;
 #[path = "server/crash.rs"]
 mod crash;
+#[path = "server/databases.rs"]
+mod databases;
 #[path = "server/drain.rs"]
 mod drain;
 #[path = "server/draining.rs"]
@@ -74,14 +76,24 @@ mod leftovers;
 mod limits;
 #[path = "server/members_only.rs"]
 mod members_only;
+#[path = "server/methods.rs"]
+mod methods;
+#[path = "server/metrics.rs"]
+mod metrics;
 #[path = "server/migrating.rs"]
 mod migrating;
+#[path = "server/operations.rs"]
+mod operations;
 #[path = "server/origins.rs"]
 mod origins;
 #[path = "server/outage.rs"]
 mod outage;
+#[path = "server/proxied.rs"]
+mod proxied;
 #[path = "server/raw.rs"]
 mod raw;
+#[path = "server/refusals.rs"]
+mod refusals;
 #[path = "server/resume.rs"]
 mod resume;
 #[path = "server/retry.rs"]
@@ -90,6 +102,8 @@ mod retry;
 mod revoked;
 #[path = "server/slow.rs"]
 mod slow;
+#[path = "server/speed.rs"]
+mod speed;
 #[path = "server/starting.rs"]
 mod starting;
 #[path = "server/strangers.rs"]

@@ -61,7 +61,8 @@ async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
     ports.tenants.sweep();
     ports.visitors.sweep();
     if let Err(error) = ports.store.renew_lease(ports.node).await {
-        tracing::warn!(%error, "the lease was not renewed");
+        // Why, storage has told: here it would be repeated every two seconds.
+        tracing::debug!(%error, "the lease was not renewed");
         return Vec::new();
     }
     match ports
@@ -71,7 +72,7 @@ async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
     {
         Ok(orphans) => orphans,
         Err(error) => {
-            tracing::warn!(%error, "orphaned replies were not looked for");
+            tracing::debug!(%error, "orphaned replies were not looked for");
             Vec::new()
         }
     }

@@ -95,7 +95,7 @@ impl Rejection {
 impl From<StoreError> for Rejection {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable => Self::unavailable(),
+            StoreError::Unavailable | StoreError::Down => Self::unavailable(),
             StoreError::NoBot => Self::no_bot(),
             StoreError::Internal => Self::internal(),
         }

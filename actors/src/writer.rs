@@ -158,7 +158,8 @@ impl MessageWriter {
         let store = self.store.clone();
         let touch = async move {
             if store.touch(sessions).await.is_err() {
-                tracing::warn!("activity of some sessions was not written");
+                // Why, storage has told.
+                tracing::debug!("activity of some sessions was not written");
             }
         };
         ctx.spawn(touch.into_actor(self));
@@ -182,7 +183,7 @@ impl Handler<AppendEntry> for MessageWriter {
     }
 }
 
-/// Commits a batch, retrying while storage is away, and answers its senders. Returns the sessions
+/// Commits a batch, retrying while storage may come back at any moment, and answers its senders. Returns the sessions
 /// that got something.
 async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantId, SessionId)> {
     let mut batch = batch;
@@ -207,6 +208,12 @@ async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantI
                 return touched;
             }
             Err(StoreError::Unavailable) => tokio::time::sleep(RETRY_PAUSE).await,
+            Err(StoreError::Down) => {
+                for entry in batch {
+                    answer(entry, Err(AppendError::Unavailable));
+                }
+                return Vec::new();
+            }
             Err(StoreError::Internal | StoreError::NoBot) => {
                 batch = commit_one_by_one(&*store, batch).await;
             }
@@ -245,7 +252,7 @@ async fn commit_one_by_one(store: &dyn MessageStore, batch: Vec<Entry>) -> Vec<E
             Ok(None) | Err(StoreError::Internal | StoreError::NoBot) => {
                 answer(entry, Err(AppendError::Failed));
             }
-            Err(StoreError::Unavailable) => left.push(entry),
+            Err(StoreError::Unavailable | StoreError::Down) => left.push(entry),
         }
     }
     left

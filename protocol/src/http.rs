@@ -26,6 +26,64 @@ pub struct Problem {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What is wrong with the request, part by part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldProblem>,
+}
+
+/// What is wrong with one part of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldProblem {
+    /// A field of the body, as a JSON pointer (RFC 6901).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// A parameter of the path or of the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// A header field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// What is wrong with it, for a person: a sentence whose subject is the part.
+    pub detail: String,
+}
+
+impl FieldProblem {
+    /// Of a field of the body; the pointer of the whole body is empty.
+    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: Some(pointer.into()),
+            parameter: None,
+            header: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// Of a parameter of the path or of the query.
+    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: None,
+            parameter: Some(name.into()),
+            header: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// Of a header field.
+    pub fn header(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: None,
+            parameter: None,
+            header: Some(name.into()),
+            detail: detail.into(),
+        }
+    }
+
+    /// The whole sentence, such as "name is missing".
+    pub fn sentence(&self) -> String {
+        let part = self.header.as_deref().or(self.parameter.as_deref());
+        let part = part.or_else(|| self.pointer.as_deref()?.strip_prefix('/'));
+        format!("{} {}", part.unwrap_or("the body"), self.detail)
+    }
 }
 
 /// `demo.json` in the data folder: what `hubbub serve --demo` made at its first start.

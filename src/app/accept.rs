@@ -16,7 +16,7 @@ use actix_web::rt::net::TcpStream;
 use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 
-use crate::http::{AppState, problem, requests, routes};
+use crate::http::{AppState, base_path, problem, requests, routes};
 use crate::realtime::sockets::Sockets;
 use crate::realtime::wire::Wire;
 
@@ -65,6 +65,7 @@ pub(super) fn start(
             let app = actix_web::App::new()
                 .wrap(from_fn(requests::count))
                 .wrap(from_fn(problem::problems))
+                .wrap(from_fn(base_path::take_off))
                 .configure(routes(state.clone()))
                 .into_factory()
                 .map_err(|error: actix_web::Error| error.error_response());

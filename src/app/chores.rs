@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hubbub_protocol::NodeId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,11 @@ const SILENCE_CHECK: Duration = Duration::from_secs(5);
 
 /// How often the coming months' partitions are made, twelve ahead: what a long-lived server needs.
 const PARTITIONS: Duration = Duration::from_hours(24);
+
+/// Keeps asking whether the database takes writes, until it is told to stop.
+pub(super) async fn watch_database(storage: Storage, node: NodeId, stop: CancellationToken) {
+    storage.watch(node, stop).await;
+}
 
 /// Starts them all; each ends when it is told to stop.
 pub(super) fn start(
@@ -52,8 +58,14 @@ pub(super) fn start(
 /// visitors who never opened a session.
 async fn sweep_strangers(storage: Storage, stop: CancellationToken) {
     while pause(STRANGER_SWEEP, &stop).await {
-        if let Err(error) = delete_strangers(&storage, &stop).await {
-            tracing::warn!(%error, "expired tickets and visitors were not deleted");
+        match delete_strangers(&storage, &stop).await {
+            Ok(()) => {}
+            Err(error) if error.is_unavailable() => {
+                tracing::debug!(%error, "expired tickets and visitors were not deleted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "expired tickets and visitors were not deleted");
+            }
         }
     }
 }

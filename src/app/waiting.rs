@@ -10,7 +10,8 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context as _;
 
-use super::told_to_stop;
+use super::signals::Signals;
+use crate::http::path::path;
 use crate::http::{health, problem};
 use crate::storage::{Readiness, Storage};
 
@@ -36,7 +37,8 @@ pub(super) enum Waited {
 pub(super) async fn for_schema(
     storage: &Storage,
     listener: &TcpListener,
-    announce: impl FnOnce() -> anyhow::Result<()>,
+    announce: impl FnOnce(),
+    signals: &mut Signals,
 ) -> anyhow::Result<Waited> {
     let found = storage.ready().await;
     let found = found.context("the database cannot be used")?;
@@ -49,9 +51,9 @@ pub(super) async fn for_schema(
         App::new()
             .wrap(from_fn(problem::problems))
             .app_data(shared.clone())
-            .route("/livez", web::get().to(health::live))
-            .route("/readyz", web::get().to(health::waiting))
-            .route("/version", web::get().to(health::version))
+            .service(path("/livez").get(health::live))
+            .service(path("/readyz").get(health::waiting))
+            .service(path("/version").get(health::version))
             .default_service(web::to(problem::no_schema))
     })
     .workers(1)
@@ -62,10 +64,10 @@ pub(super) async fn for_schema(
     .run();
     let handle = server.handle();
     let server = actix_rt::spawn(server);
-    announce()?;
+    announce();
     let waited = tokio::select! {
         () = schema(storage) => Waited::Ready,
-        () = told_to_stop()? => Waited::Stopped,
+        () = signals.told() => Waited::Stopped,
     };
     handle.stop(true).await;
     server.await.context("the server's task failed")??;

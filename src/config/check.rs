@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use reqwest::Url;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::secret::Secret;
 
+/// Whether something is there is seen when it is used: it may be made later, or on another machine.
 pub(super) fn path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
+    (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
 }
 
 pub(super) fn non_empty(text: &str) -> Option<String> {
@@ -24,13 +27,28 @@ pub(super) fn name(text: &str) -> Option<String> {
 
 /// Scheme, host and port, and nothing else; as browsers write it, so that it can be compared.
 pub(super) fn origin(text: &str) -> Option<String> {
+    let url = web_url(text)?;
+    (url.path() == "/").then(|| url.origin().ascii_serialization())
+}
+
+/// An origin, and perhaps the path below which a proxy offers the server; without a slash at the end.
+pub(super) fn public_url(text: &str) -> Option<String> {
+    let url = web_url(text)?;
+    let path = url.path().trim_end_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    let fits = path.chars().all(is_plain) && !path.contains("//");
+    fits.then(|| format!("{}{path}", url.origin().ascii_serialization()))
+}
+
+/// What stands before a page's query, of a server that browsers can reach. A wildcard would match nothing.
+fn web_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
+    let is_plain = matches!(url.scheme(), "http" | "https")
+        && url.host_str().is_some_and(|host| !host.contains('*'))
         && url.query().is_none()
         && url.fragment().is_none()
         && no_user(&url);
-    bare.then(|| url.origin().ascii_serialization())
+    is_plain.then_some(url)
 }
 
 /// A network, or one address; as it is compared.
@@ -42,7 +60,10 @@ pub(super) fn network(text: &str) -> Option<String> {
 
 pub(super) fn postgres_url(text: &str) -> Option<Secret> {
     let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    (known && text.parse::<tokio_postgres::Config>().is_ok()).then(|| Secret::new(text))
+    let names_a_host = |config: tokio_postgres::Config| {
+        !config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty()
+    };
+    (known && text.parse().is_ok_and(names_a_host)).then(|| Secret::new(text))
 }
 
 /// What an HTTP header can carry.
@@ -51,10 +72,24 @@ pub(super) fn api_key(text: &str) -> Option<Secret> {
     fits.then(|| Secret::new(text))
 }
 
+/// Levels, of everything or by module. A bare word must be a level: `EnvFilter` takes any other for a
+/// module's name, so that a misspelt level would silence everything there is.
 pub(super) fn log_filter(text: &str) -> Option<String> {
-    tracing_subscriber::EnvFilter::try_new(text)
-        .ok()
-        .map(|_| text.to_owned())
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let filter = parts.join(",");
+    let is_known =
+        parts.iter().all(|part| is_directive(part)) && EnvFilter::try_new(&filter).is_ok();
+    is_known.then_some(filter)
+}
+
+fn is_directive(text: &str) -> bool {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    match text.rsplit_once('=') {
+        None => is_level(text),
+        Some((module, level)) => {
+            !module.is_empty() && !module.contains(char::is_whitespace) && is_level(level)
+        }
+    }
 }
 
 fn no_user(url: &Url) -> bool {

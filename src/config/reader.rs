@@ -14,6 +14,7 @@ use toml::Value;
 
 use super::problem::{ConfigErrors, ConfigProblem};
 use super::source::{Given, Layers, Source};
+use super::suggestion;
 
 /// One setting as it turned out.
 #[derive(Clone, Debug)]
@@ -251,7 +252,7 @@ impl Reader {
     }
 
     /// Refuses what nobody asked for, and answers every problem if there is any.
-    pub(super) fn finish(mut self) -> Result<Self, ConfigErrors> {
+    pub(super) fn finish(mut self, every_key: &[String]) -> Result<Self, ConfigErrors> {
         for (key, (value, source)) in &self.layers.values {
             let empty_array = matches!(value, Given::Toml(Value::Array(items)) if items.is_empty());
             let is_section =
@@ -260,7 +261,12 @@ impl Reader {
                 continue;
             }
             let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-            let allowed = self.siblings(section);
+            let mut allowed = self.siblings(section);
+            if let Some(meant) = suggestion::nearest(key, every_key) {
+                allowed.push_str("; did you mean ");
+                allowed.push_str(&meant);
+                allowed.push('?');
+            }
             let problem = ConfigProblem::new(key, source.clone(), "unknown key", &allowed);
             self.layers.problems.push(problem);
         }
@@ -268,6 +274,19 @@ impl Reader {
             return Ok(self);
         }
         Err(ConfigErrors(self.layers.problems))
+    }
+
+    /// The dotted key of every setting that was read.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.known.iter().cloned().collect()
+    }
+
+    /// What is of no effect, though somebody seems to have meant something by it.
+    pub(super) fn warnings(&self, every_key: &[String]) -> Vec<String> {
+        let strangers = self.layers.strangers.iter();
+        strangers
+            .map(|name| suggestion::unread_variable(name, every_key))
+            .collect()
     }
 
     /// The keys of a section, or the sections when there is no such section.

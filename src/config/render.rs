@@ -9,11 +9,12 @@ use super::source::Source;
 #[derive(Clone, Debug)]
 pub struct EffectiveConfig {
     entries: Vec<Entry>,
+    warnings: Vec<String>,
 }
 
 impl EffectiveConfig {
-    pub(super) fn new(entries: Vec<Entry>) -> Self {
-        Self { entries }
+    pub(super) fn new(entries: Vec<Entry>, warnings: Vec<String>) -> Self {
+        Self { entries, warnings }
     }
 
     /// Where a dotted key such as `server.listen` was set; `None` if there is no such key.
@@ -29,6 +30,9 @@ impl EffectiveConfig {
 
 impl fmt::Display for EffectiveConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "# Warning: {warning}")?;
+        }
         let mut section = "";
         for entry in &self.entries {
             if entry.section != section {

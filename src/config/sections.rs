@@ -41,6 +41,22 @@ pub enum ForwardedHeader {
 }
 
 impl ServerConfig {
+    /// Scheme, host and port that browsers reach the server at, if configured.
+    pub fn public_origin(&self) -> Option<&str> {
+        let url = self.public_url.as_deref()?;
+        url.strip_suffix(self.base_path())
+    }
+
+    /// The path below which browsers see the server: empty, or with a slash at its beginning alone.
+    pub fn base_path(&self) -> &str {
+        let host = self
+            .public_url
+            .as_deref()
+            .and_then(|url| url.split_once("://"));
+        let path = host.and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+        path.unwrap_or_default()
+    }
+
     pub(super) fn read(from: &mut Reader) -> Self {
         from.section("server", "Where the server listens and keeps its things.");
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256));
@@ -71,11 +87,14 @@ impl ServerConfig {
                 1..=256,
             ),
             public_url: from.parsed(
-                key("public_url", "The URL browsers reach the server at. Without it, only pages opened on this machine itself (localhost) are the server's own.")
-                    .example("\"https://chat.example.com\""),
-                "an http:// or https:// URL without path",
+                key(
+                    "public_url",
+                    "The URL browsers reach the server at, with the path below which a proxy offers it, if one does. Without it, only pages opened on this machine itself (localhost) are the server's own.",
+                )
+                .example("\"https://chat.example.com\""),
+                "an http:// or https:// URL, such as https://example.com or https://example.com/chat",
                 None,
-                check::origin,
+                check::public_url,
                 Clone::clone,
             ),
             trusted_origins: from.list(
@@ -346,8 +365,8 @@ impl LogConfig {
                 .unwrap_or(format),
             level: from
                 .parsed(
-                    key("level", "error, warn, info, debug, trace; also by module: \"info,hubbub::llm=debug\"."),
-                    "a filter such as info or info,hubbub=debug",
+                    key("level", "How much is logged, also by module."),
+                    "off, error, warn, info, debug, trace; also by module, such as info,hubbub::llm=debug",
                     Some("info".to_owned()),
                     check::log_filter,
                     Clone::clone,

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 
 use super::problem::{ConfigErrors, ConfigProblem};
+use super::suggestion;
 
 /// Environment variables that start with this are settings: `HUBBUB__SECTION__KEY`.
-const PREFIX: &str = "HUBBUB__";
+pub(super) const PREFIX: &str = "HUBBUB__";
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +92,13 @@ impl Inputs {
             flatten("", table, &mut layers.values);
         }
         for (name, value) in &self.environment {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            let Some(name) = name.to_str() else { continue };
+            if !name.starts_with(PREFIX) {
+                if suggestion::looks_like_ours(name, value.to_str().unwrap_or_default()) {
+                    layers.strangers.push(name.to_owned());
+                }
                 continue;
-            };
+            }
             let source = Source::Environment(name.to_owned());
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
             match value.to_str() {
@@ -129,6 +134,8 @@ pub(super) struct Layers {
     pub(super) values: BTreeMap<String, (Given, Source)>,
     /// What could not even be read.
     pub(super) problems: Vec<ConfigProblem>,
+    /// Environment variables that are not ours and yet look as if they were meant to be.
+    pub(super) strangers: Vec<String>,
 }
 
 impl Layers {

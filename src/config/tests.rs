@@ -233,6 +233,149 @@ fn origins_are_written_as_browsers_write_them() {
     }
 }
 
+// H14
+#[test]
+fn a_level_must_be_one_and_a_filter_is_kept_as_it_was_meant() {
+    let level = |text: &str| {
+        let inputs = Inputs::none().with_variable("HUBBUB__LOG__LEVEL", text);
+        Config::load(&inputs).map(|(config, _)| config.log.level)
+    };
+    for (text, meant) in [
+        ("info", "info"),
+        ("WARN", "WARN"),
+        ("off", "off"),
+        ("info, hubbub::llm = debug", ""),
+        (" info , hubbub::llm=debug", "info,hubbub::llm=debug"),
+        ("hubbub=trace,actix_http=off", "hubbub=trace,actix_http=off"),
+        ("info,[llm.attempt]=debug", "info,[llm.attempt]=debug"),
+    ] {
+        assert_eq!(level(text).ok().as_deref().unwrap_or(""), meant, "{text}");
+    }
+    for wrong in [
+        "verbose",
+        "",
+        " ",
+        "informational",
+        "info,",
+        "info,debg",
+        "hubbub",
+        "hubbub=",
+        "=info",
+        "hubbub=loud",
+        "info debug",
+        "hubbub=info=debug",
+    ] {
+        let told = level(wrong).unwrap_err().to_string();
+        assert!(
+            told.contains("allowed: off, error, warn"),
+            "{wrong}: {told}"
+        );
+    }
+}
+
+// H14
+#[test]
+fn values_that_could_never_work_are_refused_where_they_are_read() {
+    for wrong in [
+        "[server]\npublic_url = 'https://a.example/chat?x=1'\n",
+        "[server]\npublic_url = 'https://a.example/a b'\n",
+        "[server]\npublic_url = 'https://a.example//x'\n",
+        "[server]\npublic_url = 'a.example'\n",
+        "[server]\ntrusted_origins = ['https://*.example.com']\n",
+        "[server]\ndata_dir = \"a\\u0000b\"\n",
+        "[database]\nurl = 'postgres://'\n",
+        "[database]\nurl = 'postgresql:///hubbub'\n",
+        "[database]\nca_file = ''\n",
+    ] {
+        assert_eq!(problems(wrong).len(), 1, "{wrong}");
+    }
+    load("[database]\nurl = 'postgres:///hubbub?host=/run/postgresql'\n").unwrap();
+}
+
+// H10
+#[test]
+fn a_public_url_may_have_a_path() {
+    for (text, origin, path) in [
+        ("https://Chat.example:443", "https://chat.example", ""),
+        ("https://chat.example/", "https://chat.example", ""),
+        ("http://a:81/chat/", "http://a:81", "/chat"),
+        ("https://a/help/chat", "https://a", "/help/chat"),
+    ] {
+        let inputs = Inputs::none().with_flag("server.public_url", text);
+        let server = Config::load(&inputs).unwrap().0.server;
+        assert_eq!(server.public_origin(), Some(origin), "{text}");
+        assert_eq!(server.base_path(), path, "{text}");
+    }
+    let server = Config::load(&Inputs::none()).unwrap().0.server;
+    assert_eq!((server.public_origin(), server.base_path()), (None, ""));
+}
+
+// H16
+#[test]
+fn a_variable_that_is_nearly_ours_is_warned_of_with_the_one_meant() {
+    let warned = |name: &str, value: &str| {
+        let (config, effective) = Config::load(&Inputs::none().with_variable(name, value)).unwrap();
+        for warning in &config.warnings {
+            assert!(effective.to_string().contains(warning.as_str()));
+            assert!(!warning.contains("canary"));
+        }
+        config.warnings.join("\n")
+    };
+    for (name, meant) in [
+        ("HUBBUB_SERVER_LISTEN", "HUBBUB__SERVER__LISTEN"),
+        ("HUBBUB_SERVER__LISTEN", "HUBBUB__SERVER__LISTEN"),
+        ("hubbub__server__listen", "HUBBUB__SERVER__LISTEN"),
+        ("Hubbub__Server__Listen", "HUBBUB__SERVER__LISTEN"),
+        ("HUBBUB_DATABASE_URL", "HUBBUB__DATABASE__URL"),
+        ("HUBBUB_LOG_LEVL", "HUBBUB__LOG__LEVEL"),
+        (
+            "HUBBUB_UPSTREAMS_0_API_KEY",
+            "HUBBUB__UPSTREAMS__0__API_KEY",
+        ),
+        (
+            "HUBBUB_UPSTREAMS_2_API_KEY",
+            "HUBBUB__UPSTREAMS__2__API_KEY",
+        ),
+    ] {
+        let warning = warned(name, "canary");
+        let expected = format!("{name} is not read; did you mean {meant}?");
+        assert!(warning.contains(&expected), "{warning}");
+    }
+    assert!(warned("HUBBUB_XYZZY", "canary").contains("HUBBUB__SECTION__KEY"));
+    // What an orchestrator makes for a service of our name.
+    for (name, value) in [
+        ("HUBBUB_SERVICE_HOST", "10.0.0.1"),
+        ("HUBBUB_SERVICE_PORT_HTTP", "80"),
+        ("HUBBUB_PORT", "tcp://10.0.0.1:80"),
+        ("HUBBUB_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("HUBBUBBLE", "1"),
+        ("PATH", "/bin"),
+    ] {
+        assert_eq!(warned(name, value), "", "{name}");
+    }
+}
+
+// H16
+#[test]
+fn an_unknown_key_is_refused_with_the_one_meant() {
+    for (name, meant) in [
+        ("HUBBUB__SERVER__LISTN", "server.listen"),
+        ("HUBBUB__SERVER_LISTEN", "server.listen"),
+        ("HUBBUB__SERVR__LISTEN", "server.listen"),
+        ("HUBBUB__UPSTREAM__0__NAME", "upstreams.0.name"),
+        (
+            "HUBBUB__LIMITS__MESSAGES_PER_SECONDS",
+            "limits.messages_per_second",
+        ),
+    ] {
+        let inputs = Inputs::none().with_variable(name, "x");
+        let told = Config::load(&inputs).unwrap_err().to_string();
+        assert!(told.contains("unknown key"), "{told}");
+        assert!(told.contains(&format!("did you mean {meant}?")), "{told}");
+    }
+    assert!(!problems("[nope]\nx = 1\n")[0].contains("did you mean"));
+}
+
 #[test]
 fn a_missing_file_is_an_error() {
     let error = Config::load(&Inputs::none().with_file("/nonexistent/hubbub.toml")).unwrap_err();

@@ -1,12 +1,14 @@
 //! Bots: create, list, show, change. For API keys.
 
 use actix_web::{HttpResponse, web};
-use hubbub_protocol::BotId;
-use hubbub_protocol::http::Page;
+use hubbub_protocol::http::{FieldProblem, Page};
+use hubbub_protocol::{BotId, ErrorCode};
+use reqwest::Url;
 use serde::{Deserialize, Deserializer};
 
 use super::AppState;
 use super::auth::Keyed;
+use super::input::{Body, Query};
 use super::problem::ApiError;
 use crate::storage::bots::{self, BotChanges, NewBot};
 
@@ -57,6 +59,7 @@ pub struct ChangeBot {
 
 /// Query of a list.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListQuery {
     cursor: Option<BotId>,
     limit: Option<u32>,
@@ -68,10 +71,9 @@ pub struct ListQuery {
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn create(
     caller: Keyed,
-    body: web::Json<CreateBot>,
+    Body(body): Body<CreateBot>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body.into_inner();
     check(
         &ChangeBot {
             name: Some(body.name.clone()),
@@ -109,12 +111,12 @@ pub async fn create(
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn list(
     caller: Keyed,
-    query: web::Query<ListQuery>,
+    Query(query): Query<ListQuery>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
     if limit == 0 || limit > bots::PAGE_LIMIT {
-        return Err(ApiError::invalid("limit must be 1 to 200"));
+        return Err(ApiError::parameter("limit", "must be 1 to 200"));
     }
     let scope = state.storage.scope(caller.tenant).await?;
     let items = bots::list(&scope, query.cursor, limit).await?;
@@ -149,10 +151,10 @@ pub async fn show(
 pub async fn change(
     caller: Keyed,
     path: web::Path<BotId>,
-    body: web::Json<ChangeBot>,
+    Body(body): Body<ChangeBot>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    let (bot, body) = (path.into_inner(), body.into_inner());
+    let bot = path.into_inner();
     check(&body, &state)?;
     let scope = state.storage.scope(caller.tenant).await?;
     let changes = BotChanges {
@@ -172,54 +174,68 @@ pub async fn change(
     Ok(HttpResponse::Ok().json(changed))
 }
 
+/// Everything that is wrong with a bot's fields, at once.
 fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
-    if bot
-        .name
-        .as_deref()
-        .is_some_and(|name| name.trim().is_empty() || !is_name(name, NAME_CHARS))
-    {
-        return Err(ApiError::invalid(
-            "name must be 1 to 100 characters, none of them a control character",
-        ));
-    }
-    if bot
-        .prompt
-        .as_deref()
-        .is_some_and(|prompt| prompt.chars().count() > PROMPT_CHARS || prompt.contains('\0'))
-    {
-        return Err(ApiError::invalid(
-            "prompt must be at most 32000 characters, none of them NUL",
-        ));
-    }
-    if bot
-        .model
-        .iter()
-        .flatten()
-        .any(|model| model.is_empty() || !is_name(model, NAME_CHARS))
-    {
-        return Err(ApiError::invalid(
-            "model must be 1 to 100 characters, none of them a control character",
-        ));
-    }
-    if bot
-        .max_output_tokens
-        .is_some_and(|n| n == 0 || n > OUTPUT_TOKENS_MAX)
-    {
-        return Err(ApiError::invalid("max_output_tokens must be 1 to 32768"));
-    }
+    let mut wrong = Vec::new();
+    let mut refuse = |is_wrong: bool, pointer: &str, detail: &str| {
+        if is_wrong {
+            wrong.push(FieldProblem::field(pointer, detail));
+        }
+    };
+    let is_name = |text: &str| !text.trim().is_empty() && is_name(text, NAME_CHARS);
+    refuse(
+        bot.name.as_deref().is_some_and(|name| !is_name(name)),
+        "/name",
+        "must be 1 to 100 characters, none of them a control character",
+    );
+    let prompt = bot.prompt.as_deref();
+    refuse(
+        prompt.is_some_and(|prompt| prompt.chars().count() > PROMPT_CHARS || prompt.contains('\0')),
+        "/prompt",
+        "must be at most 32000 characters, none of them NUL",
+    );
+    let model = bot.model.iter().flatten();
+    refuse(
+        model.into_iter().any(|model| !is_name(model)),
+        "/model",
+        "must be 1 to 100 characters, none of them a control character",
+    );
+    let tokens = bot.max_output_tokens;
+    refuse(
+        tokens.is_some_and(|n| n == 0 || n > OUTPUT_TOKENS_MAX),
+        "/max_output_tokens",
+        "must be 1 to 32768",
+    );
     let route = bot.route.as_deref().unwrap_or_default();
-    if route.len() > ROUTE_LEN || route.iter().any(|name| !state.upstreams.contains(name)) {
-        return Err(ApiError::invalid(
-            "route must name configured upstreams, at most 16",
-        ));
+    refuse(
+        route.len() > ROUTE_LEN,
+        "/route",
+        "must name at most 16 upstreams",
+    );
+    for (index, name) in route.iter().take(ROUTE_LEN).enumerate() {
+        refuse(
+            !state.upstreams.contains(name),
+            &format!("/route/{index}"),
+            "is not a configured upstream",
+        );
     }
     let origins = bot.allowed_origins.as_deref().unwrap_or_default();
-    if origins.len() > ORIGINS_LEN || !origins.iter().all(|origin| is_origin(origin)) {
-        return Err(ApiError::invalid(
-            "allowed_origins must be exact origins such as https://example.com, at most 50",
-        ));
+    refuse(
+        origins.len() > ORIGINS_LEN,
+        "/allowed_origins",
+        "must be at most 50 origins",
+    );
+    for (index, origin) in origins.iter().take(ORIGINS_LEN).enumerate() {
+        refuse(
+            !is_origin(origin),
+            &format!("/allowed_origins/{index}"),
+            "must be an origin as browsers write it, such as https://example.com",
+        );
     }
-    Ok(())
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::with_parts(ErrorCode::Invalid, wrong))
 }
 
 /// Whether a text is a name of at most so many characters. Control characters are no part of one: nobody
@@ -228,18 +244,19 @@ pub(super) fn is_name(text: &str, most: usize) -> bool {
     text.chars().count() <= most && !text.chars().any(char::is_control)
 }
 
-/// Scheme, host and port as a browser writes them, and nothing more.
+/// Scheme, host and port as a browser writes them, and nothing more: what is spelt otherwise would never
+/// match.
 fn is_origin(text: &str) -> bool {
     let host = text
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| {
-        !host.is_empty()
-            && host.len() <= 255
+    let fits = host.is_some_and(|host| {
+        host.len() <= 255
             && host.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte)
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:[]".contains(&byte)
             })
-    })
+    });
+    fits && Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
 }
 
 fn yes() -> bool {
@@ -257,4 +274,41 @@ fn output_tokens_default() -> u32 {
 )]
 fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(value).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // H14: what a browser would never write would never match.
+    #[test]
+    fn an_origin_is_what_a_browser_writes() {
+        for right in [
+            "https://example.com",
+            "http://localhost:3000",
+            "https://a_b.example:8443",
+            "http://[::1]:81",
+            "http://127.0.0.1",
+        ] {
+            assert!(is_origin(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "https://",
+            "https://example.com/",
+            "https://example.com:443",
+            "http://example.com:80",
+            "https://Example.com",
+            "https://*.example.com",
+            "https://a:b",
+            "https://a:99999",
+            "https://:1",
+            "https://a b",
+            "https://a;script-src *",
+            "ftp://example.com",
+            "null",
+        ] {
+            assert!(!is_origin(wrong), "{wrong}");
+        }
+    }
 }

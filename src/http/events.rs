@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::AppState;
 use super::problem::ApiError;
+use crate::realtime::wire::Cut;
 use crate::storage::messages::{self, EndedText};
 
 /// Deliveries waiting for the client; like a connection's mailbox.
@@ -52,6 +53,7 @@ pub(super) async fn post_and_stream(
     caller: Caller,
     session: SessionId,
     post: Post,
+    wire: Cut,
 ) -> Result<HttpResponse, ApiError> {
     let handle = state.hub.session(caller.tenant, session)?;
     let (sender, deliveries) = mpsc::channel(OUTLET_CAPACITY);
@@ -67,7 +69,12 @@ pub(super) async fn post_and_stream(
     handle
         .join(caller.clone(), join, Box::new(ChannelOutlet(sender)))
         .await?;
-    let device = Joined { handle, device };
+    wire.becomes_device();
+    let device = Joined {
+        handle,
+        device,
+        wire,
+    };
     let (tenant, id) = (caller.tenant, post.id);
     let posted = device.handle.post_message(caller, post).await?;
     let Posted {
@@ -109,10 +116,12 @@ pub(super) async fn post_and_stream(
 struct Joined {
     handle: SessionHandle,
     device: ConnectionId,
+    wire: Cut,
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
+        self.wire.was_device();
         self.handle.leave(self.device);
     }
 }

@@ -4,13 +4,13 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
-use crate::storage::Storage;
+use crate::storage::{Outage, Storage};
 
 /// `/readyz`.
 #[derive(Debug, Serialize)]
 struct ReadyResponse {
     ready: bool,
-    /// `ok`, `unavailable` or `wrong_schema`.
+    /// `ok`, `unavailable`, `read_only`, `disk_full` or `wrong_schema`.
     database: &'static str,
     draining: bool,
 }
@@ -28,14 +28,11 @@ pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-/// The server can do its work: the database answers with the right schema, and it is not about to stop.
+/// The server can do its work: the database takes writes and has the right schema, and the server is not
+/// about to stop.
 /// Answers within 2 s either way.
 pub async fn ready(state: web::Data<AppState>) -> HttpResponse {
-    let database = match state.storage.ready().await {
-        Ok(readiness) if readiness.is_ready() => "ok",
-        Ok(_) => "wrong_schema",
-        Err(_) => "unavailable",
-    };
+    let database = database(&state.storage).await;
     let draining = state.connections.is_draining();
     let ready = database == "ok" && !draining;
     let body = ReadyResponse {
@@ -61,6 +58,18 @@ pub async fn waiting(storage: web::Data<Storage>) -> HttpResponse {
         database,
         draining: false,
     })
+}
+
+async fn database(storage: &Storage) -> &'static str {
+    // Known already: whoever asks need not wait for it to be found again.
+    if let Some(outage) = storage.outage() {
+        return outage.as_str();
+    }
+    match storage.ready().await {
+        Ok(readiness) if readiness.is_ready() => "ok",
+        Ok(_) => "wrong_schema",
+        Err(_) => Outage::Unreachable.as_str(),
+    }
 }
 
 /// Prometheus' text format.

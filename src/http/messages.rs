@@ -1,6 +1,6 @@
 //! Messages of a session: page through them, post one, and read its answer as it is written.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_actors::Post;
 use hubbub_actors::ports::{PageSize, Transcript};
 use hubbub_protocol::client::message_violation;
@@ -9,8 +9,10 @@ use hubbub_protocol::{ClientMessageId, Role, Seq, SessionId};
 use serde::Deserialize;
 
 use super::auth::Authenticated;
+use super::input::{Body, Query};
 use super::problem::ApiError;
 use super::{AppState, events};
+use crate::realtime::wire::Cut;
 use crate::storage::messages::{self, EndedText};
 use crate::storage::sessions;
 
@@ -22,6 +24,7 @@ const PAGE_BYTES: u32 = 512 * 1024;
 
 /// Query of a page.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PageQuery {
     before: Option<Seq>,
     after: Option<Seq>,
@@ -35,13 +38,13 @@ pub struct PageQuery {
 pub async fn page(
     caller: Authenticated,
     path: web::Path<SessionId>,
-    query: web::Query<PageQuery>,
+    Query(query): Query<PageQuery>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let session = path.into_inner();
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
     if limit == 0 || limit > PAGE_MAX {
-        return Err(ApiError::invalid("limit must be 1 to 200"));
+        return Err(ApiError::parameter("limit", "must be 1 to 200"));
     }
     let size = PageSize {
         messages: limit,
@@ -78,12 +81,13 @@ pub async fn page(
 /// As `send`: `invalid`, `too_large`, `conflict`, `not_found`, `rate_limited`, `overloaded`,
 /// `unavailable`.
 pub async fn post(
+    request: HttpRequest,
     caller: Authenticated,
     path: web::Path<SessionId>,
-    body: web::Json<PostMessage>,
+    Body(body): Body<PostMessage>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    let (session, body) = (path.into_inner(), body.into_inner());
+    let session = path.into_inner();
     let text_chars = state.connection.limits.text_chars;
     if let Some((code, message)) = message_violation(&body.text, body.metadata.as_ref(), text_chars)
     {
@@ -97,7 +101,8 @@ pub async fn post(
         metadata: body.metadata,
     };
     if body.stream {
-        return events::post_and_stream(&state, caller.0, session, post).await;
+        let wire = request.conn_data::<Cut>().cloned().unwrap_or_default();
+        return events::post_and_stream(&state, caller.0, session, post, wire).await;
     }
     let handle = state.hub.session(caller.tenant, session)?;
     let posted = handle.post_message(caller.0, post).await?;

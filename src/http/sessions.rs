@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::AppState;
 use super::auth::Authenticated;
+use super::input::{Body, Query};
 use super::problem::ApiError;
 use crate::storage::sessions::{self, SessionCursor, SessionFilter};
 
@@ -22,6 +23,7 @@ pub struct OpenSession {
 
 /// Query of a list.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListQuery {
     bot: Option<BotId>,
     visitor: Option<VisitorId>,
@@ -36,7 +38,7 @@ pub struct ListQuery {
 pub async fn open(
     request: HttpRequest,
     caller: Authenticated,
-    body: web::Json<OpenSession>,
+    Body(body): Body<OpenSession>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let address = state.proxies.client_of(&request);
@@ -55,12 +57,12 @@ pub async fn open(
 /// `unauthorized`, `invalid`.
 pub async fn list(
     caller: Authenticated,
-    query: web::Query<ListQuery>,
+    Query(query): Query<ListQuery>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
     if limit == 0 || limit > PAGE_MAX {
-        return Err(ApiError::invalid("limit must be 1 to 200"));
+        return Err(ApiError::parameter("limit", "must be 1 to 200"));
     }
     let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let is_key = caller.principal.kind == PrincipalKind::ApiKey;
@@ -115,5 +117,5 @@ fn parse_cursor(text: &str) -> Result<SessionCursor, ApiError> {
             activity_us,
             session,
         })
-        .ok_or(ApiError::invalid("cursor is not one this server gave"))
+        .ok_or_else(|| ApiError::parameter("cursor", "is not one this server gave"))
 }

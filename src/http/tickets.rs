@@ -12,7 +12,7 @@ use super::auth::Keyed;
 use super::bots::is_name;
 use super::problem::ApiError;
 use super::visitor_cookie::VisitorCookie;
-use super::{AppState, origin};
+use super::{AppState, input, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
 use crate::storage::bots::WidgetBot;
 use crate::storage::tickets::Ticket;
@@ -202,8 +202,7 @@ fn read<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    let unreadable = ApiError::invalid("the body is not a JSON object with only known fields");
-    serde_json::from_slice(body).map_err(|_| unreadable)
+    input::parse(body)
 }
 
 async fn mint(scope: TenantScope, ticket: Ticket) -> Result<TicketResponse, ApiError> {

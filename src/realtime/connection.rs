@@ -204,7 +204,8 @@ impl Connection {
     ) {
         metrics::counter!("hubbub_frames_refused_total", "code" => rejection.code.as_str())
             .increment(1);
-        tracing::debug!(parent: &self.span(), code = %rejection.code, "frame refused");
+        self.span()
+            .in_scope(|| tracing::debug!(code = %rejection.code, "frame refused"));
         say(
             &ServerFrame::Error(ErrorFrame {
                 reference,
@@ -224,7 +225,8 @@ impl Connection {
 
     /// Says why, closes, and ends.
     fn close(&mut self, code: CloseCode, ctx: &mut ws::WebsocketContext<Self>) {
-        tracing::info!(parent: &self.span(), code = code.number(), "closing");
+        self.span()
+            .in_scope(|| tracing::info!(code = code.number(), "closing"));
         ctx.close(Some(ws::CloseReason {
             code: code.number().into(),
             description: Some(code.reason().to_owned()),
@@ -234,7 +236,8 @@ impl Connection {
 
     fn heartbeat(&mut self, ctx: &mut ws::WebsocketContext<Self>) {
         if self.last_heard.elapsed() > self.config.heartbeat * 2 + Duration::from_secs(5) {
-            tracing::info!(parent: &self.span(), "the client is silent");
+            self.span()
+                .in_scope(|| tracing::info!("the client is silent"));
             ctx.stop();
         } else {
             ctx.ping(b"");
@@ -262,7 +265,8 @@ impl Actor for Connection {
         let principal = &self.caller.principal;
         let key = (principal.kind == PrincipalKind::ApiKey).then(|| principal.id.as_str().into());
         self.entry = Some(connections.enter(self.id, close, self.cut.clone(), key));
-        tracing::debug!(parent: &self.span(), principal = %self.caller.principal.id, "connected");
+        self.span()
+            .in_scope(|| tracing::debug!(principal = %self.caller.principal.id, "connected"));
         let welcome = Welcome {
             connection: self.id,
             tenant: self.caller.tenant,
@@ -283,7 +287,7 @@ impl Actor for Connection {
         for (_, member) in self.joined.drain() {
             member.handle.leave(self.id);
         }
-        tracing::debug!(parent: &self.span(), "disconnected");
+        self.span().in_scope(|| tracing::debug!("disconnected"));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,9 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::sockets::{Place, Socket, Sockets};
 
-/// The kernel's send buffer (it reserves twice as much): a device that does not read is noticed after
-/// this much, instead of the megabytes that autotuning allows.
-const SEND_BUFFER: usize = 32 * 1024;
+/// The kernel's send buffer of a device (it reserves twice as much): one that does not read is noticed
+/// after this much, instead of the megabytes that autotuning allows. Other answers keep autotuning: with so
+/// little under way at once each piece would wait for the reader's delayed acknowledgement.
+const DEVICE_SEND_BUFFER: usize = 32 * 1024;
+
+/// What a connection gets back that was a device for one answer, as far as the system allows: autotuning
+/// does not come back once a size was set.
+const ANSWER_SEND_BUFFER: usize = 1024 * 1024;
 
 /// How long sent data may stay unacknowledged, or the peer's window closed, before the kernel resets
 /// the connection. Works while the connection is blocked and does nothing itself.
@@ -31,6 +36,8 @@ pub struct Cut(Arc<CutState>);
 struct CutState {
     is_cut: AtomicBool,
     waker: AtomicWaker,
+    /// The send buffer to set before the next write; 0 for none.
+    send_buffer: AtomicUsize,
 }
 
 impl Cut {
@@ -40,7 +47,19 @@ impl Cut {
         self.0.waker.wake();
     }
 
-    /// Whether it was.
+    /// From the next write on the connection is a device's, which must be noticed when it does not read.
+    pub fn becomes_device(&self) {
+        let size = &self.0.send_buffer;
+        size.store(DEVICE_SEND_BUFFER, Ordering::Relaxed);
+    }
+
+    /// From the next write on it carries ordinary answers again.
+    pub fn was_device(&self) {
+        let size = &self.0.send_buffer;
+        size.store(ANSWER_SEND_BUFFER, Ordering::Relaxed);
+    }
+
+    /// Whether it was cut.
     #[cfg(test)]
     pub(super) fn is_cut(&self) -> bool {
         self.0.is_cut.load(Ordering::Acquire)
@@ -78,8 +97,7 @@ impl Wire {
         let place = sockets.enter(peer, is_proxy(peer), cut.clone())?;
         let socket = SockRef::from(&stream);
         let set = socket
-            .set_send_buffer_size(SEND_BUFFER)
-            .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)))
+            .set_tcp_user_timeout(Some(USER_TIMEOUT))
             .and_then(|()| socket.set_tcp_nodelay(true));
         if let Err(error) = set {
             tracing::debug!(%error, "socket options were not taken");
@@ -95,6 +113,16 @@ impl Wire {
     /// The way to cut it.
     pub fn cut(&self) -> Cut {
         self.cut.clone()
+    }
+
+    fn set_send_buffer(&self) {
+        let size = self.cut.0.send_buffer.swap(0, Ordering::Relaxed);
+        if size == 0 {
+            return;
+        }
+        if let Err(error) = SockRef::from(&self.stream).set_send_buffer_size(size) {
+            tracing::debug!(%error, "the send buffer was not set");
+        }
     }
 }
 
@@ -120,6 +148,7 @@ impl AsyncWrite for Wire {
         if let Poll::Ready(error) = self.cut.poll(cx) {
             return Poll::Ready(Err(error));
         }
+        self.set_send_buffer();
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -142,6 +171,7 @@ impl AsyncWrite for Wire {
         if let Poll::Ready(error) = self.cut.poll(cx) {
             return Poll::Ready(Err(error));
         }
+        self.set_send_buffer();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{HookError, PoolError};
 use hubbub_actors::ports::StoreError;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
@@ -11,6 +11,9 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
+
+use super::health::Outage;
+use super::migrations::MigrationError;
 
 /// Storage could not do it. Its text may name tables, so it goes to the log, never to a client.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum StorageError {
     /// No answer in time.
     #[error("the database did not answer within {0:?}")]
     Deadline(Duration),
+    /// The database is known to be away; it was not asked.
+    #[error("{}", .0.explanation())]
+    Down(Outage),
     /// A stored value is not what it must be.
     #[error("{table}.{column} of row {row} cannot be read")]
     Row {
@@ -52,7 +58,7 @@ pub enum StorageError {
     Aborted,
     /// The migrations could not be run.
     #[error(transparent)]
-    Migration(#[from] super::migrations::MigrationError),
+    Migration(#[from] MigrationError),
 }
 
 impl StorageError {
@@ -63,7 +69,8 @@ impl StorageError {
             Self::Pool(PoolError::Backend(error)) | Self::Postgres(error) => {
                 is_transient(error) || is_schema_missing(error)
             }
-            Self::Deadline(_)
+            Self::Down(_)
+            | Self::Deadline(_)
             | Self::Pool(PoolError::Timeout(_) | PoolError::PostCreateHook(_)) => true,
             Self::Migration(error) => error.is_unavailable(),
             Self::Pool(_)
@@ -71,6 +78,19 @@ impl StorageError {
             | Self::Row { .. }
             | Self::Rows { .. }
             | Self::Aborted => false,
+        }
+    }
+
+    /// Why the database takes no writes, if that is what it says.
+    pub fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::Down(outage) => Some(*outage),
+            Self::Pool(
+                PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),
+            )
+            | Self::Postgres(error) => outage(error),
+            Self::Migration(MigrationError::Failed { source, .. }) => outage(source),
+            _ => None,
         }
     }
 
@@ -90,13 +110,42 @@ impl StorageError {
 
     /// What a port answers for it. Logs the cause: this is where it is handled.
     pub(crate) fn into_store_error(self, operation: &'static str) -> StoreError {
-        if self.is_unavailable() {
+        if self.outage().is_some() {
+            // Told once, as the state it is: see `health`.
+            tracing::debug!(operation, error = %self, "storage is unavailable");
+            StoreError::Unavailable
+        } else if self.is_unavailable() {
             tracing::warn!(operation, error = %self, "storage is unavailable");
             StoreError::Unavailable
         } else {
             tracing::error!(operation, error = %self, "storage failed");
             StoreError::Internal
         }
+    }
+}
+
+/// The state of the database that an error tells of.
+fn outage(error: &tokio_postgres::Error) -> Option<Outage> {
+    let Some(code) = error.code() else {
+        // Not the server's word: the connection broke, was refused, or never came to be.
+        return Some(Outage::Unreachable);
+    };
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        Some(Outage::ReadOnly)
+    } else if *code == SqlState::DISK_FULL {
+        Some(Outage::DiskFull)
+    } else if [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+    ]
+    .contains(code)
+        || code.code().starts_with("08")
+    {
+        Some(Outage::Unreachable)
+    } else {
+        None
     }
 }
 

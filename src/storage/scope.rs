@@ -10,7 +10,7 @@ use hubbub_protocol::TenantId;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::StorageError;
+use super::{Outage, StorageError};
 
 const SET_TENANT: &str = "SELECT set_config('app.tenant_id', $1, true)";
 
@@ -24,6 +24,9 @@ pub(crate) struct Transaction {
     in_flight: AtomicUsize,
     /// A statement failed. PostgreSQL answers COMMIT with a ROLLBACK then, and without an error.
     failed: AtomicBool,
+    /// The connection is of no more use: read-only when it was opened, it may stay so when the database no
+    /// longer is.
+    stale: AtomicBool,
 }
 
 impl Transaction {
@@ -34,6 +37,7 @@ impl Transaction {
             begun: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
         })
     }
 
@@ -54,7 +58,11 @@ impl Transaction {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             result.map_err(|error| {
                 self.failed.store(true, Ordering::Relaxed);
-                StorageError::Postgres(error)
+                let error = StorageError::Postgres(error);
+                if error.outage() == Some(Outage::ReadOnly) {
+                    self.stale.store(true, Ordering::Relaxed);
+                }
+                error
             })
         }
     }
@@ -139,7 +147,7 @@ impl Transaction {
         )
         .await;
         // Ended either way: PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK.
-        if committed.is_ok() {
+        if committed.is_ok() && !self.stale.load(Ordering::Relaxed) {
             drop(self.client.take());
         }
         let done = done?;
@@ -156,8 +164,8 @@ impl Drop for Transaction {
         let Some(client) = self.client.take() else {
             return;
         };
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
-            // Still busy, perhaps for ever: the next borrower must not wait for it. Closing the
+        if self.in_flight.load(Ordering::Relaxed) > 0 || self.stale.load(Ordering::Relaxed) {
+            // Of no use, or still busy, perhaps for ever: the next borrower must not wait for it. Closing the
             // connection ends the transaction.
             drop(Object::take(client));
         } else if self.begun.load(Ordering::Relaxed) {

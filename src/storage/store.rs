@@ -22,6 +22,7 @@ use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
 
 use super::error::Fields;
+use super::health::Health;
 use super::messages::EndedText;
 use super::scope::Transaction;
 use super::visitors::{self, Visitor};
@@ -58,15 +59,47 @@ pub struct PostgresMessageStore {
     app: Pool,
     writer: Pool,
     deadline: Duration,
+    health: Health,
 }
 
 impl PostgresMessageStore {
-    pub(super) fn new(app: Pool, writer: Pool, deadline: Duration) -> Self {
+    pub(super) fn new(app: Pool, writer: Pool, deadline: Duration, health: Health) -> Self {
         Self {
             app,
             writer,
             deadline,
+            health,
         }
+    }
+
+    /// Takes a node's lease, without which it would count as dead, and ends its predecessor's.
+    ///
+    /// # Errors
+    /// The database could not; [`StorageError::outage`] may tell why.
+    pub async fn take_lease(
+        &self,
+        node: NodeId,
+        predecessor: Option<NodeId>,
+    ) -> Result<(), StorageError> {
+        let take = async {
+            renew_lease(&self.writer, node).await?;
+            match predecessor {
+                Some(predecessor) => self.release(predecessor).await,
+                None => Ok(()),
+            }
+        };
+        tokio::time::timeout(self.deadline, take)
+            .await
+            .unwrap_or(Err(StorageError::Deadline(self.deadline)))?;
+        self.health.end();
+        Ok(())
+    }
+
+    async fn release(&self, node: NodeId) -> Result<(), StorageError> {
+        let transaction = Transaction::on(&self.writer).await?;
+        transaction.begin().await?;
+        transaction.execute(RELEASE, &[&node.0]).await?;
+        transaction.commit().await
     }
 
     /// Ends the lease of a node that is known to be dead: its replies may be claimed at once.
@@ -74,13 +107,7 @@ impl PostgresMessageStore {
     /// # Errors
     /// [`StoreError::Unavailable`]: the database could not.
     pub async fn release_lease(&self, node: NodeId) -> Result<(), StoreError> {
-        self.answer("nodes.release", async {
-            let transaction = Transaction::on(&self.writer).await?;
-            transaction.begin().await?;
-            transaction.execute(RELEASE, &[&node.0]).await?;
-            transaction.commit().await
-        })
-        .await
+        self.answer("nodes.release", self.release(node)).await
     }
 
     /// Ends an operation in time and logs why it failed.
@@ -89,11 +116,15 @@ impl PostgresMessageStore {
         operation: &'static str,
         work: impl Future<Output = Result<T, StorageError>> + Send + 'a,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        let deadline = self.deadline;
+        if self.health.refuses_all().is_some() {
+            return std::future::ready(Err(StoreError::Down)).boxed();
+        }
+        let (deadline, health) = (self.deadline, self.health.clone());
         tokio::time::timeout(deadline, work)
             .map(move |ended| {
                 ended
                     .unwrap_or(Err(StorageError::Deadline(deadline)))
+                    .inspect_err(|error| health.note(error))
                     .map_err(|error| error.into_store_error(operation))
             })
             .boxed()
@@ -151,16 +182,6 @@ impl PostgresMessageStore {
         })
     }
 
-    async fn renew(&self, node: NodeId) -> Result<(), StorageError> {
-        let transaction = Transaction::on(&self.writer).await?;
-        transaction.begin().await?;
-        transaction
-            .execute(RENEW, &[&node.0, &NODE_LEASE.as_secs_f64()])
-            .await?;
-        transaction.execute(FORGET_DEAD, &[]).await?;
-        transaction.commit().await
-    }
-
     async fn claim(
         &self,
         node: NodeId,
@@ -188,11 +209,25 @@ impl PostgresMessageStore {
     }
 }
 
+/// Extends a node's lease, and forgets nodes that are long dead.
+pub(super) async fn renew_lease(writer: &Pool, node: NodeId) -> Result<(), StorageError> {
+    let transaction = Transaction::on(writer).await?;
+    transaction.begin().await?;
+    transaction
+        .execute(RENEW, &[&node.0, &NODE_LEASE.as_secs_f64()])
+        .await?;
+    transaction.execute(FORGET_DEAD, &[]).await?;
+    transaction.commit().await
+}
+
 impl MessageStore for PostgresMessageStore {
     fn append(
         &self,
         batch: Vec<Append>,
     ) -> BoxFuture<'_, Result<Vec<Result<Appended, AppendRefusal>>, StoreError>> {
+        if self.health.refuses_writes().is_some() {
+            return std::future::ready(Err(StoreError::Down)).boxed();
+        }
         self.answer("messages.append", append::append(&self.writer, batch))
     }
 
@@ -296,7 +331,7 @@ impl MessageStore for PostgresMessageStore {
     }
 
     fn renew_lease(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.answer("nodes.renew", self.renew(node))
+        self.answer("nodes.renew", renew_lease(&self.writer, node))
     }
 
     fn claim_orphans(

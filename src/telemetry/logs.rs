@@ -3,15 +3,22 @@
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::TelemetryError;
+use super::stderr::PatientStderr;
 
 /// The longest panic message that is logged, in bytes: it may quote what a client sent.
 const PANIC_BYTES: usize = 1_024;
+
+/// What of other crates says again what we say: the pool has a warning for each connection of a database
+/// that went away, the workers a line for each of them at start and stop. A filter that names them shows it.
+const QUIET: [(&str, Level); 2] = [("deadpool", Level::ERROR), ("actix_server", Level::WARN)];
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +31,33 @@ pub enum LogFormat {
 
 /// Sends events that pass `filter` (in the words of [`EnvFilter`]) to standard error.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?);
+    let quiet: Vec<_> = QUIET
+        .into_iter()
+        .filter(|(module, _)| !filter.contains(module))
+        .collect();
+    let registry = tracing_subscriber::registry()
+        .with(EnvFilter::try_new(filter)?)
+        .with(filter_fn(move |event| {
+            let of = quiet.iter();
+            let mut of = of.filter(|(module, _)| event.target().starts_with(module));
+            of.all(|(_, level)| event.level() <= level)
+        }));
     match format {
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true);
+            // The list of spans holds the current one too.
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false);
             registry
-                .with(layer.with_current_span(true).with_writer(io::stderr))
+                .with(layer.with_writer(PatientStderr::default()))
                 .try_init()?;
         }
         LogFormat::Pretty => {
             // No colours: an escape sequence in a field would look like one of them.
             let layer = tracing_subscriber::fmt::layer().with_ansi(false);
             registry
-                .with(layer.with_writer(OneLine(io::stderr)))
+                .with(layer.with_writer(OneLine(PatientStderr::default())))
                 .try_init()?;
         }
     }

@@ -1,11 +1,15 @@
-//! Metrics in Prometheus' text form. Their names, kinds and meanings stand in one table.
+//! Metrics in Prometheus' text form. Their names, kinds and meanings stand in one [`table`].
+
+mod table;
 
 use std::time::Duration;
 
+use metrics::Label;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{TelemetryError, process};
+use table::{BY_ROUTE, BY_UPSTREAM, Kind, METRICS, SERIES, STATUS_CLASSES};
 
 /// Upper bounds of the buckets of histograms, in seconds: from a mailbox to a long answer.
 const SECONDS: [f64; 16] = [
@@ -13,170 +17,12 @@ const SECONDS: [f64; 16] = [
     300.0,
 ];
 
+/// As [`SECONDS`], fewer: there is one histogram for each route and class of status.
+const REQUEST_SECONDS: [f64; 8] = [0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
+
 /// How often samples of histograms are folded into their buckets, so that memory stays bounded when
 /// nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// Every metric there is. Labels come from closed sets; see the place that records it.
-const METRICS: &[(&str, Kind, &str)] = &[
-    (
-        "hubbub_panics_total",
-        Kind::Counter,
-        "Panics. Each is an ERROR in the log.",
-    ),
-    (
-        "hubbub_actor_panics_total",
-        Kind::Counter,
-        "Panics that ended an actor or one of its tasks, by actor.",
-    ),
-    (
-        "hubbub_http_requests_total",
-        Kind::Counter,
-        "Answered HTTP requests, by class of status.",
-    ),
-    (
-        "hubbub_connections_open",
-        Kind::Gauge,
-        "WebSocket connections.",
-    ),
-    (
-        "hubbub_sockets_cut_total",
-        Kind::Counter,
-        "Sockets closed for want of room or because their client was silent, by reason.",
-    ),
-    (
-        "hubbub_frames_received_total",
-        Kind::Counter,
-        "Text frames from clients.",
-    ),
-    (
-        "hubbub_frames_refused_total",
-        Kind::Counter,
-        "Frames answered with an error, by code.",
-    ),
-    (
-        "hubbub_inbound_held_back_total",
-        Kind::Counter,
-        "Times a connection sent more than it may and was not read for a while.",
-    ),
-    (
-        "hubbub_devices_cut_total",
-        Kind::Counter,
-        "Devices cut because they did not read.",
-    ),
-    (
-        "hubbub_signals_dropped_total",
-        Kind::Counter,
-        "Typing and read signals dropped because a session was busy.",
-    ),
-    ("hubbub_sessions_live", Kind::Gauge, "Sessions in memory."),
-    (
-        "hubbub_mailbox_full_total",
-        Kind::Counter,
-        "Commands refused because a mailbox was full, by actor.",
-    ),
-    (
-        "hubbub_commit_seconds",
-        Kind::Histogram,
-        "From handing a batch to storage to its commit.",
-    ),
-    (
-        "hubbub_committed_entries_total",
-        Kind::Counter,
-        "Messages and ends of replies committed.",
-    ),
-    (
-        "hubbub_replies_total",
-        Kind::Counter,
-        "Replies that got their end, by end.",
-    ),
-    (
-        "hubbub_reply_seconds",
-        Kind::Histogram,
-        "From a question to the end of its reply.",
-    ),
-    (
-        "hubbub_reply_first_token_seconds",
-        Kind::Histogram,
-        "From a question to the first text of its reply.",
-    ),
-    (
-        "hubbub_stale_reply_steps_total",
-        Kind::Counter,
-        "Steps of replies that came too late and were dropped.",
-    ),
-    (
-        "hubbub_llm_queue_length",
-        Kind::Gauge,
-        "Replies waiting for a slot.",
-    ),
-    (
-        "hubbub_llm_slots_busy",
-        Kind::Gauge,
-        "Slots of upstreams in use.",
-    ),
-    (
-        "hubbub_llm_breaker_open",
-        Kind::Gauge,
-        "Whether an upstream pauses after failures (1) or takes requests (0), by upstream.",
-    ),
-    (
-        "hubbub_llm_set_aside",
-        Kind::Gauge,
-        "Whether others are asked before an upstream (1), because its set-up is wrong, by upstream.",
-    ),
-    (
-        "hubbub_llm_refused_total",
-        Kind::Counter,
-        "Replies refused because the queue was full or no upstream exists.",
-    ),
-    (
-        "hubbub_llm_attempts_total",
-        Kind::Counter,
-        "Ended attempts to get an answer, by upstream and outcome.",
-    ),
-    (
-        "hubbub_llm_attempts_failed_total",
-        Kind::Counter,
-        "Attempts that failed, as the reply saw them.",
-    ),
-    (
-        "hubbub_llm_first_token_seconds",
-        Kind::Histogram,
-        "From sending an attempt to its first text, by upstream.",
-    ),
-    (
-        "hubbub_llm_attempt_seconds",
-        Kind::Histogram,
-        "From sending an attempt to its end, by upstream.",
-    ),
-    (
-        "hubbub_model_starts_total",
-        Kind::Counter,
-        "Starts of the embedded model's program.",
-    ),
-    (
-        "hubbub_db_connections_in_use",
-        Kind::Gauge,
-        "Database connections in use, by pool.",
-    ),
-    (
-        "hubbub_db_connections_idle",
-        Kind::Gauge,
-        "Open database connections that nobody uses, by pool.",
-    ),
-    (
-        "hubbub_db_connections_waiting",
-        Kind::Gauge,
-        "Tasks that wait for a database connection, by pool.",
-    ),
-];
 
 /// The process's recorder.
 #[derive(Debug)]
@@ -189,9 +35,35 @@ impl Metrics {
     pub fn install() -> Result<Self, TelemetryError> {
         let handle = builder()?.install_recorder()?;
         describe();
+        begin();
         Ok(Self {
             handle: MetricsHandle(handle),
         })
+    }
+
+    /// Begins the series of these upstreams.
+    pub fn know_upstreams(&self, names: &[String]) {
+        for name in names {
+            for (metric, label) in BY_UPSTREAM {
+                match label {
+                    None => zero(metric, &[("upstream", name)]),
+                    Some((label, values)) => {
+                        for value in *values {
+                            zero(metric, &[("upstream", name), (label, value)]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins the series of these routes.
+    pub fn know_routes(&self, patterns: &[&str]) {
+        for pattern in patterns {
+            for class in STATUS_CLASSES {
+                zero(BY_ROUTE, &[("route", pattern), ("status", class)]);
+            }
+        }
     }
 
     /// What `/metrics` answers from.
@@ -224,7 +96,45 @@ impl MetricsHandle {
 
 fn builder() -> Result<PrometheusBuilder, TelemetryError> {
     let seconds = Matcher::Suffix("_seconds".to_owned());
-    Ok(PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS)?)
+    let requests = Matcher::Full(BY_ROUTE.to_owned());
+    Ok(PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &SECONDS)?
+        .set_buckets_for_metric(requests, &REQUEST_SECONDS)?)
+}
+
+/// Begins every series whose labels are known, at zero.
+fn begin() {
+    for (name, label, values) in SERIES {
+        for value in *values {
+            zero(name, &[(label, value)]);
+        }
+    }
+    let has_labels = |name: &str| {
+        name == BY_ROUTE
+            || name == "hubbub_build_info"
+            || SERIES.iter().any(|(known, ..)| *known == name)
+            || BY_UPSTREAM.iter().any(|(known, _)| *known == name)
+    };
+    for (name, ..) in METRICS.iter().filter(|(name, ..)| !has_labels(name)) {
+        zero(name, &[]);
+    }
+    ::metrics::gauge!("hubbub_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// A series that nothing was recorded of.
+fn zero(name: &'static str, labels: &[(&'static str, &str)]) {
+    let kind = METRICS.iter().find(|(known, ..)| *known == name);
+    let Some((_, kind, _)) = kind else { return };
+    let labels: Vec<Label> = labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
+    match kind {
+        Kind::Counter => ::metrics::counter!(name, labels).increment(0),
+        Kind::Gauge => ::metrics::gauge!(name, labels).increment(0.0),
+        // To exist is all it takes.
+        Kind::Histogram => drop(::metrics::histogram!(name, labels)),
+    }
 }
 
 fn describe() {
@@ -238,79 +148,4 @@ fn describe() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rendered(record: impl FnOnce()) -> String {
-        let recorder = builder().unwrap().build_recorder();
-        let handle = MetricsHandle(recorder.handle());
-        ::metrics::with_local_recorder(&recorder, || {
-            describe();
-            record();
-        });
-        handle.render()
-    }
-
-    #[test]
-    fn histograms_have_buckets_in_seconds_and_a_description() {
-        let text = rendered(|| {
-            ::metrics::histogram!("hubbub_llm_attempt_seconds", "upstream" => "a").record(0.3);
-        });
-        assert!(
-            text.contains("# HELP hubbub_llm_attempt_seconds From sending"),
-            "{text}"
-        );
-        assert!(
-            text.contains("# TYPE hubbub_llm_attempt_seconds histogram"),
-            "{text}"
-        );
-        let bucket = "hubbub_llm_attempt_seconds_bucket{upstream=\"a\",le=\"0.5\"} 1";
-        assert!(text.contains(bucket), "{text}");
-    }
-
-    #[test]
-    fn names_follow_the_conventions() {
-        for (name, kind, text) in METRICS {
-            let unit = match kind {
-                Kind::Counter => name.ends_with("_total"),
-                Kind::Gauge => !name.ends_with("_total"),
-                Kind::Histogram => name.ends_with("_seconds"),
-            };
-            assert!(
-                name.starts_with("hubbub_") && unit && text.ends_with('.'),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_process_is_described() {
-        let text = rendered(|| ());
-        let value = |name: &str| -> f64 {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(&format!("{name} ")))
-                .unwrap();
-            line.split(' ').nth(1).unwrap().parse().unwrap()
-        };
-        assert!(value("process_resident_memory_bytes") > 1e6);
-        assert!(value("process_threads") >= 1.0);
-        assert!(value("process_open_fds") >= 3.0);
-        assert!(value("process_max_fds") >= value("process_open_fds"));
-        assert!(value("process_cpu_seconds_total") >= 0.0);
-    }
-
-    #[tokio::test]
-    async fn upkeep_ends_when_told() {
-        let recorder = builder().unwrap().build_recorder();
-        let metrics = Metrics {
-            handle: MetricsHandle(recorder.handle()),
-        };
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(metrics.run_upkeep(stop.clone()));
-        tokio::task::yield_now().await;
-        assert!(!task.is_finished());
-        stop.cancel();
-        tokio::time::timeout(UPKEEP, task).await.unwrap().unwrap();
-    }
-}
+mod tests;

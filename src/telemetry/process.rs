@@ -42,6 +42,12 @@ pub(super) fn render(text: &mut String) {
             field(&limits, "Max open files"),
         ),
         (
+            "process_start_time_seconds",
+            "gauge",
+            "When the process was started, in seconds since 1970.",
+            started(&stat),
+        ),
+        (
             "process_cpu_seconds_total",
             "counter",
             "CPU time, user and system.",
@@ -66,6 +72,14 @@ pub(super) fn render(text: &mut String) {
 fn field(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The kernel tells it in ticks since it was booted.
+fn started(stat: &str) -> Option<f64> {
+    let (_, after) = stat.rsplit_once(") ")?;
+    let ticks: f64 = after.split(' ').nth(19)?.parse().ok()?;
+    let booted = field(&fs::read_to_string("/proc/stat").ok()?, "btime ")?;
+    Some(booted + ticks / TICKS_PER_SECOND)
 }
 
 fn cpu(stat: &str) -> Option<f64> {

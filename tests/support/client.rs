@@ -61,9 +61,18 @@ impl Device {
         address: SocketAddr,
         credentials: &Credentials,
     ) -> Result<Self, tungstenite::Error> {
+        Self::connect_below(address, "", credentials).await
+    }
+
+    /// Connects to a server that a proxy offers below this path.
+    pub async fn connect_below(
+        address: SocketAddr,
+        base: &str,
+        credentials: &Credentials,
+    ) -> Result<Self, tungstenite::Error> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let mut request = format!("ws://{address}/v1/connect").into_client_request()?;
+        let mut request = format!("ws://{address}{base}/v1/connect").into_client_request()?;
         let headers = request.headers_mut();
         let protocols = match credentials {
             Credentials::Bearer(token) => {

@@ -61,6 +61,7 @@ pub struct Setup {
     endpoints: Vec<(String, String)>,
     settings: String,
     open_files: Option<u32>,
+    prepare: Option<fn(&std::path::Path)>,
 }
 
 impl Setup {
@@ -90,6 +91,12 @@ impl Setup {
     /// Most files the server may have open.
     pub fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
+        self
+    }
+
+    /// Does this to the data folder before the first start.
+    pub fn prepare(mut self, prepare: fn(&std::path::Path)) -> Self {
+        self.prepare = Some(prepare);
         self
     }
 
@@ -164,6 +171,9 @@ impl TestServer {
             write_upstream(&mut config, &name, &base_url, 20_000);
         }
         std::fs::write(config_file(&folder), config).unwrap();
+        if let Some(prepare) = setup.prepare {
+            prepare(&folder.path());
+        }
         let (child, address) = spawn(&folder, setup.open_files);
         let demo = read_demo(&folder);
         Self {

@@ -17,6 +17,8 @@ export type ErrorCode =
   | "unauthorized"
   | "forbidden"
   | "not_found"
+  | "method_not_allowed"
+  | "unsupported_media"
   | "conflict"
   | "too_large"
   | "rate_limited"

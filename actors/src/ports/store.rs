@@ -363,6 +363,9 @@ pub enum StoreError {
     /// The database cannot be reached, is starting, or did not answer in time.
     #[error("storage is unavailable")]
     Unavailable,
+    /// The database is known to take nothing for a while: trying again at once is of no use.
+    #[error("storage is down")]
+    Down,
     /// The tenant has no such bot.
     #[error("no such bot")]
     NoBot,

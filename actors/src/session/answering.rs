@@ -322,6 +322,12 @@ fn record(finished: &FinishedReply) {
     };
     metrics::counter!("hubbub_replies_total", "end" => end).increment(1);
     metrics::histogram!("hubbub_reply_seconds").record(Duration::from_millis(finished.latency_ms));
+    if let Some(usage) = &finished.usage {
+        metrics::counter!("hubbub_llm_tokens_total", "type" => "input")
+            .increment(usage.input_tokens);
+        metrics::counter!("hubbub_llm_tokens_total", "type" => "output")
+            .increment(usage.output_tokens);
+    }
     if let Some(first) = finished.first_token_ms {
         metrics::histogram!("hubbub_reply_first_token_seconds")
             .record(Duration::from_millis(first));

@@ -253,6 +253,43 @@ fn a_message_stored_behind_the_sessions_back_is_shown_and_answered_though_nobody
     });
 }
 
+// H22
+#[test]
+fn a_message_is_refused_at_once_while_the_database_is_known_to_be_down() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        for _ in 0..3 {
+            let down = StoreError::Down;
+            node.store.break_next(Fault::AppendFails(down));
+            let asked = Instant::now();
+            let refused = node.post(session, "hi").await.unwrap_err();
+            assert_eq!(refused, Rejection::unavailable());
+            assert!(refused.retry_after_ms.is_some());
+            assert!(asked.elapsed() < Duration::from_millis(100));
+        }
+        node.post(session, "hi").await.unwrap();
+    });
+}
+
+// H22
+#[test]
+fn the_end_of_a_reply_waits_until_the_database_is_no_longer_down() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
+        for _ in 0..5 {
+            let down = StoreError::Down;
+            node.store.break_next(Fault::AppendFails(down));
+        }
+        device.until_end_of(reply).await;
+        assert_eq!(device.view().seqs(), vec![1, 2]);
+        assert!(node.store.pending(session).is_empty());
+    });
+}
+
 #[test]
 fn an_end_that_storage_cannot_store_fails_the_reply_instead() {
     run(async || {
