@@ -36,7 +36,7 @@ const DEMO_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 pub async fn demo(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
     let bot = state.demo_bot.ok_or(ApiError::not_found())?;
     let html = text("demo/index.html")?.replace("__BOT__", &bot.to_string());
-    Ok(page(StatusCode::OK, DEMO_POLICY, html))
+    Ok(page(&state, StatusCode::OK, DEMO_POLICY, &html))
 }
 
 /// The frame that the loader opens. Only the bot's own origins may embed it.
@@ -54,12 +54,12 @@ pub async fn frame(
     let embedder = is_framed.then(|| embedder(&request)).flatten();
     let widget = match judge(&state, widget, embedder) {
         Ok(widget) => widget,
-        Err(fault) => return Ok(fault.page()),
+        Err(fault) => return Ok(fault.page(&state)),
     };
     let mut ancestors = vec!["'self'"];
     ancestors.extend(widget.allowed_origins.iter().map(String::as_str));
     let policy = format!("{FRAME_POLICY}{}", ancestors.join(" "));
-    Ok(page(StatusCode::OK, &policy, text("frame.html")?))
+    Ok(page(&state, StatusCode::OK, &policy, &text("frame.html")?))
 }
 
 /// Tells the page that asks whether it may embed the bot. The launcher shows only then.
@@ -73,8 +73,8 @@ pub async fn setup(
 ) -> Result<HttpResponse, ApiError> {
     let widget = find(&state, path).await?;
     Ok(match judge(&state, widget, embedder(&request)) {
-        Ok(_) => setup_page(StatusCode::OK, ""),
-        Err(fault) => fault.page(),
+        Ok(_) => setup_page(&state, StatusCode::OK, ""),
+        Err(fault) => fault.page(&state),
     })
 }
 
@@ -133,13 +133,15 @@ enum Fault<'a> {
 }
 
 impl Fault<'_> {
-    fn page(&self) -> HttpResponse {
+    fn page(&self, state: &AppState) -> HttpResponse {
         match self {
             Self::Origin(origin) => setup_page(
+                state,
                 StatusCode::FORBIDDEN,
                 &format!("{origin} is not among the allowed_origins of this bot."),
             ),
             Self::Bot => setup_page(
+                state,
                 StatusCode::NOT_FOUND,
                 "This server has no such bot: check the data-bot of the page's script tag.",
             ),
@@ -191,7 +193,7 @@ fn header_of<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
 }
 
 /// A page that tells the page around it what is wrong; nothing, if nothing is said.
-fn setup_page(status: StatusCode, sentence: &str) -> HttpResponse {
+fn setup_page(state: &AppState, status: StatusCode, sentence: &str) -> HttpResponse {
     let refused = if sentence.is_empty() { "" } else { "yes" };
     let html = format!(
         "<!doctype html>\n<html lang=\"en\" data-refused=\"{refused}\">\n\
@@ -199,10 +201,15 @@ fn setup_page(status: StatusCode, sentence: &str) -> HttpResponse {
          <title>Set-up of the chat</title>\n<body><p>{sentence}</p>\
          <script src=\"/widget/setup.js\"></script></body></html>\n"
     );
-    page(status, SETUP_POLICY, html)
+    page(state, status, SETUP_POLICY, &html)
 }
 
-fn page(status: StatusCode, policy: &str, html: String) -> HttpResponse {
+/// A page whose own files are named as the browser reaches them, below the path that a proxy puts in front.
+fn page(state: &AppState, status: StatusCode, policy: &str, html: &str) -> HttpResponse {
+    let base = &state.base_path;
+    let html = html
+        .replace("\"/widget", &format!("\"{base}/widget"))
+        .replace("\"/demo/", &format!("\"{base}/demo/"));
     HttpResponse::build(status)
         .content_type(HTML)
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))

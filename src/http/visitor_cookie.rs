@@ -18,6 +18,8 @@ const LIFETIME_S: u32 = 34_560_000;
 pub(super) struct VisitorCookie {
     name: String,
     bot: BotId,
+    /// The path below which browsers see the server.
+    base: String,
     is_secure: bool,
 }
 
@@ -34,6 +36,7 @@ impl VisitorCookie {
         Self {
             name,
             bot,
+            base: state.base_path.clone(),
             is_secure: is_secure(page, request, state),
         }
     }
@@ -52,7 +55,9 @@ impl VisitorCookie {
 
     /// What has the browser keep a token.
     pub(super) fn keep(&self, token: &str) -> String {
-        let Self { name, bot, .. } = self;
+        let Self {
+            name, bot, base, ..
+        } = self;
         // In a frame on another site the cookie is a third party's: it is kept for that site alone.
         let reach = if self.is_secure {
             "Secure; SameSite=None; Partitioned"
@@ -60,7 +65,7 @@ impl VisitorCookie {
             "SameSite=Lax"
         };
         format!(
-            "{name}={token}; Path=/v1/widget/{bot}/tickets; Max-Age={LIFETIME_S}; HttpOnly; {reach}"
+            "{name}={token}; Path={base}/v1/widget/{bot}/tickets; Max-Age={LIFETIME_S}; HttpOnly; {reach}"
         )
     }
 }

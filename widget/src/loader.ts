@@ -12,6 +12,8 @@ const script = document.currentScript as HTMLScriptElement | null;
 function start(source: HTMLScriptElement): void {
   const { bot = "", theme = "auto", label = "Chat with us" } = source.dataset;
   const server = new URL(source.src).origin;
+  // A proxy may offer the server below a path.
+  const base = new URL(".", source.src).href;
   if (!/^[0-9a-f-]{36}$/i.test(bot)) {
     console.error("Hubbub: data-bot must be a bot's id.");
     return;
@@ -20,7 +22,7 @@ function start(source: HTMLScriptElement): void {
     console.error("Hubbub: this page has no origin.");
     return;
   }
-  const launcher = new Launcher({ server, bot, theme, label });
+  const launcher = new Launcher({ server, base, bot, theme, label });
   const mount = () => launcher.mount(source.hasAttribute("data-open"));
   if (document.body) mount();
   else document.addEventListener("DOMContentLoaded", mount);

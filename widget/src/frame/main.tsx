@@ -11,8 +11,11 @@ import { Host } from "./host.ts";
 const BOT = /\/widget\/([0-9a-f-]{36})\/?$/i;
 
 function start(root: HTMLElement): void {
-  const bot = BOT.exec(location.pathname)?.[1] ?? "";
-  const chat = new Chat(browserEnvironment(window), location.origin, bot.toLowerCase());
+  const found = BOT.exec(location.pathname);
+  const bot = found?.[1] ?? "";
+  // A proxy may offer the server below a path.
+  const server = location.origin + location.pathname.slice(0, found?.index ?? 0);
+  const chat = new Chat(browserEnvironment(window), server, bot.toLowerCase());
   let openings = 0;
   let looks = 0;
   const host = new Host(window, (message) => {

@@ -24,6 +24,8 @@ type Phase = "none" | "checking" | "loading" | "ready" | "failed";
 export interface Settings {
   /** Origin of the server. */
   server: string;
+  /** What the script's own name followed, with a slash at its end. */
+  base: string;
   bot: string;
   theme: string;
   label: string;
@@ -127,12 +129,12 @@ export class Launcher {
 
   #add(path: string, phase: Phase): HTMLIFrameElement {
     this.#drop(phase);
-    const { server, bot, label } = this.#settings;
+    const { base, bot, label } = this.#settings;
     const frame = make("iframe", { title: label, allow: "clipboard-write", hidden: true });
     frame.setAttribute("sandbox", "allow-scripts allow-forms allow-popups allow-same-origin");
     // The server says what is wrong with the set-up, and for that has to know who asks.
     frame.referrerPolicy = "origin";
-    frame.src = `${server}/widget/${bot}${path}`;
+    frame.src = `${base}widget/${bot}${path}`;
     this.#shadow.append(frame);
     this.#frame = frame;
     return frame;
