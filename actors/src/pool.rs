@@ -261,6 +261,10 @@ impl Handler<Acquire> for LlmPool {
             route: remaining,
             tried: wish.tried,
         };
+        if self.state.waiting() >= self.config.queue_len {
+            // Whoever left the line must not keep others out of it.
+            self.grant_waiting();
+        }
         let now = Instant::now();
         let mut asking = Asking {
             session: wish.session,

@@ -222,20 +222,24 @@ impl Work {
     }
 
     /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
-    /// again, and so stands in nobody's way for long.
+    /// again, and so stands in nobody's way for long. The longest wait holds for all of it.
     async fn acquire(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
         let mut absence = self.task.absence.clone();
+        let latest = Instant::now() + self.ports.pool.queue_wait();
+        let until = attempts
+            .deadline()
+            .map_or(latest, |until| until.min(latest));
         loop {
             tokio::select! {
                 biased;
-                acquired = self.wait_in_line(attempts) => return acquired,
+                acquired = self.wait_in_line(attempts, until) => return acquired,
                 () = absence.lasts() => {}
             }
         }
     }
 
     /// Waits for a slot and tells the session its place meanwhile.
-    async fn wait_in_line(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
+    async fn wait_in_line(&self, attempts: &Attempts, until: Instant) -> Result<Permit, Stopped> {
         let wish = Wish {
             session: self.task.session,
             model: self.task.bot.model.clone(),
@@ -244,7 +248,7 @@ impl Work {
             tried: attempts.tried().to_vec(),
         };
         let (place, mut places) = watch::channel(None);
-        let granted = self.ports.pool.acquire(wish, attempts.deadline(), place);
+        let granted = self.ports.pool.acquire(wish, until, place);
         tokio::pin!(granted);
         loop {
             tokio::select! {

@@ -171,6 +171,11 @@ impl PoolHandle {
         }
     }
 
+    /// Longest wait for a slot.
+    pub(crate) fn queue_wait(&self) -> Duration {
+        self.queue_wait
+    }
+
     /// Longest wait of a reply for the first sign of life, over all its attempts.
     pub(crate) fn first_sign_wait(&self) -> Duration {
         self.first_sign_wait
@@ -181,18 +186,16 @@ impl PoolHandle {
     pub(crate) async fn acquire(
         &self,
         wish: Wish,
-        until: Option<Instant>,
+        until: Instant,
         place: watch::Sender<Option<Place>>,
     ) -> Result<Permit, Rejection> {
         let (grant, granted) = oneshot::channel();
-        let deadline = Instant::now() + self.queue_wait;
-        let deadline = until.map_or(deadline, |until| deadline.min(until));
         let places = place.subscribe();
         let sent = self.actor.try_send(Acquire { wish, place, grant });
         if sent.is_err() {
             return Err(Rejection::overloaded());
         }
-        match tokio::time::timeout_at(deadline, granted).await {
+        match tokio::time::timeout_at(until, granted).await {
             Ok(Ok(result)) => result,
             Ok(Err(_pool_died)) => Err(Rejection::unavailable()),
             // Too many wait, or nobody answers.

@@ -84,6 +84,35 @@ fn the_question_of_somebody_who_left_is_answered_after_those_of_people_who_wait(
     });
 }
 
+// X8, H13
+#[test]
+fn the_wait_of_somebody_who_left_ends_like_any_other() {
+    run(async || {
+        let upstream = ScriptedUpstream::new("one", 1);
+        upstream.usually(vec![Step::text("endless"), Step::Hang]);
+        let node = Node::start_on(&[upstream], |config| {
+            config.pool.queue_len = 1;
+            config.pool.queue_wait = Duration::from_secs(30);
+        });
+        let first = node.open().await;
+        node.post(first, "first").await.unwrap();
+        pass(1).await;
+        let session = node.open().await;
+        let device = node.join(session).await;
+        node.post(session, "second").await.unwrap();
+        pass(1).await;
+        device.handle.leave(device.id);
+        pass(20).await;
+        assert_eq!(
+            node.store.pending(session).len(),
+            1,
+            "it still waits in line"
+        );
+        pass(15).await;
+        assert_eq!(node.store.ended(session).len(), 1);
+    });
+}
+
 // X8
 #[test]
 fn who_is_back_in_a_moment_keeps_its_place() {
