@@ -146,8 +146,8 @@ impl Connection {
         });
     }
 
-    fn typing(&mut self, typing: client::Typing, ctx: &mut ws::WebsocketContext<Self>) {
-        let client::Typing { session, on } = typing;
+    fn typing(&mut self, typing: &client::Typing, ctx: &mut ws::WebsocketContext<Self>) {
+        let client::Typing { session, on } = *typing;
         let Some(handle) = self.member(session, None, ctx) else {
             return;
         };
@@ -156,8 +156,8 @@ impl Connection {
         self.signal(session, telling, ctx);
     }
 
-    fn read(&mut self, read: client::Read, ctx: &mut ws::WebsocketContext<Self>) {
-        let client::Read { session, seq } = read;
+    fn read(&mut self, read: &client::Read, ctx: &mut ws::WebsocketContext<Self>) {
+        let client::Read { session, seq } = *read;
         let Some(handle) = self.member(session, None, ctx) else {
             return;
         };

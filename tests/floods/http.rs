@@ -19,8 +19,9 @@ const POST_EVERY: Duration = Duration::from_millis(40);
 const BOMB_WORKERS: usize = 10;
 const BOMB_EVERY: Duration = Duration::from_millis(100);
 
-/// Bodies that are begun and not ended.
+/// Bodies that are begun and not ended, and how soon another takes the place of one that was refused.
 const HALF_POSTS: usize = 1_200;
+const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Messages in sessions of its own.
 pub async fn posts(target: Target, stop: Stop) -> Outcome {
@@ -123,7 +124,7 @@ pub async fn half_posts(target: Target, stop: Stop) -> Outcome {
                     },
                     () = stop.told() => {}
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(COME_BACK).await;
             }
             outcome
         }

@@ -154,7 +154,7 @@ async fn nasty_values_are_read_back_or_refused() {
         nested(99),
         nested(100),
         nested(1_500),
-        r#"[1]"#.to_owned(),
+        "[1]".to_owned(),
         "null".to_owned(),
         format!(r#"{{"x":"{}"}}"#, "x".repeat(4_088)),
         format!(r#"{{"x":"{}"}}"#, "x".repeat(4_089)),

@@ -26,7 +26,10 @@ async fn failed(server: &TestServer, questions: usize, bytes: usize) -> SessionI
     for n in 0..questions {
         let ack = device.say(session, &format!("question {n}")).await.unwrap();
         let (tenant, reply) = (server.demo.tenant.0, ReplyId::generate().0);
-        let (to, letters) = (ack.seq.0 as i64, (bytes / 2) as i32);
+        let (to, letters) = (
+            i64::try_from(ack.seq.0).unwrap(),
+            i32::try_from(bytes / 2).unwrap(),
+        );
         database
             .execute(end, &[&tenant, &reply, &session.0, &to, &letters])
             .await

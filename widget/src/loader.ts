@@ -11,15 +11,14 @@ const script = document.currentScript as HTMLScriptElement | null;
 
 function start(source: HTMLScriptElement): void {
   const { bot = "", theme = "auto", label = "Chat with us" } = source.dataset;
-  const server = new URL(source.src).origin;
   // A proxy may offer the server below a path.
-  const base = new URL(".", source.src).href;
+  const { href: base, origin: server } = new URL(".", source.src);
   if (!/^[0-9a-f-]{36}$/i.test(bot)) {
-    console.error("Hubbub: data-bot must be a bot's id.");
+    console.error("Hubbub: data-bot is no bot's id.");
     return;
   }
   if (self.origin === "null") {
-    console.error("Hubbub: this page has no origin.");
+    console.error("Hubbub: no origin.");
     return;
   }
   const launcher = new Launcher({ server, base, bot, theme, label });

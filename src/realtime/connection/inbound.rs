@@ -96,8 +96,8 @@ impl Connection {
             ClientFrame::Send(send) => self.send(send, ctx),
             ClientFrame::Stop(stop) => self.stop_reply(stop, ctx),
             ClientFrame::Leave(leave) => self.leave(leave, ctx),
-            ClientFrame::Typing(typing) => self.typing(typing, ctx),
-            ClientFrame::Read(read) => self.read(read, ctx),
+            ClientFrame::Typing(typing) => self.typing(&typing, ctx),
+            ClientFrame::Read(read) => self.read(&read, ctx),
         }
     }
 

@@ -25,7 +25,8 @@ pub fn spelled() -> impl Strategy<Value = String> {
 fn escaped(character: char) -> String {
     let mut units = [0; 2];
     let units = character.encode_utf16(&mut units).iter();
-    units.map(|unit| format!("\\u{unit:04x}")).collect()
+    let units: Vec<String> = units.map(|unit| format!("\\u{unit:04x}")).collect();
+    units.concat()
 }
 
 /// A number as JSON's grammar allows it, also beyond what a double holds.

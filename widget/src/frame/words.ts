@@ -33,7 +33,7 @@ export const reconnecting = "Reconnecting…";
 export const away = "Not connected";
 export const copy = "Copy";
 export const copied = "Copied";
-export const offline = "You are offline. What you write is sent later.";
+export const offline = "Offline. Messages are sent later.";
 
 export const REFUSALS: Record<Refusal, string> = {
   signed_out: "You are signed out.",
