@@ -147,7 +147,8 @@ impl Serialize for ClientMessageId {
 impl<'de> Deserialize<'de> for ClientMessageId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        text.parse()
+            .map_err(|error| de::Error::custom(format_args!("UUID parsing failed: {error}")))
     }
 }
 

@@ -174,7 +174,7 @@ async fn the_log_begins_with_what_runs_and_how_and_says_nothing_twice() {
     assert_eq!(start["public_url"], "https://chat.example.com");
     assert_eq!(start["database"], "private");
     assert_eq!(start["log_level"], "info,hubbub::http=debug");
-    let [warning] = said("HUBBUB_")[..] else {
+    let [warning] = said("HUBBUB_SERVER_")[..] else {
         panic!("not once: {log}");
     };
     assert_eq!(warning["level"], "WARN");
