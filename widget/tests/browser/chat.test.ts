@@ -100,7 +100,7 @@ test("a lost connection is shown, and messages wait for the next one", async () 
   const page = await open();
   await page.waitForSelector(".state.on");
   await context.setOffline(true);
-  await page.waitForSelector("text=You are offline");
+  await page.waitForSelector("text=Offline. Messages are sent later.");
   await say(page, "Later");
   await page.waitForSelector("text=Waiting to send");
   await context.setOffline(false);
