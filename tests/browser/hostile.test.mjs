@@ -143,7 +143,8 @@ test("hostile text is only text: no dialog, no request, no handler, no policy br
 
 // R052
 test("a bot's hostile name is only a name", { timeout: 60_000 }, async () => {
-  const names = payloads.filter((one) => [...one].length <= 100 && one.trim() === one && one !== "");
+  const isName = (one) => /^\P{Cc}{1,100}$/u.test(one) && one.trim() === one;
+  const names = payloads.filter(isName);
   const { context, noted, foreign } = await watched();
   parrot.answer = () => ({ text: "[Hello](https://ok.example)" });
   for (let index = 0; index < names.length; index += 50) {

@@ -10,10 +10,12 @@ const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 /** Longest wait for anything on a page. */
 export const PATIENCE_MS = 20_000;
 
-export function launch() {
+/** `more`: further arguments of Chromium's. */
+export function launch(more = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
+      ...more,
       "--no-sandbox",
       "--disable-background-networking",
       "--disable-gpu",
@@ -43,12 +45,21 @@ export async function visitor(browser, options = {}) {
   return { context, noted };
 }
 
-/** The widget's frame inside a page that embeds it. */
+/**
+ * The widget's frame inside a page that embeds it. The launcher may look at its set-up first, in a frame of
+ * that page's own, and makes another where one could not load.
+ */
 export async function frameOf(page) {
-  const element = await page.waitForSelector("iframe", { state: "attached" });
-  const frame = await element.contentFrame();
-  await frame.waitForSelector("main.frame");
-  return frame;
+  for (;;) {
+    const element = await page.waitForSelector("iframe", { state: "attached" });
+    const frame = await element.contentFrame();
+    try {
+      await frame.waitForSelector("main.frame");
+      return frame;
+    } catch (error) {
+      if (!frame?.isDetached()) throw error;
+    }
+  }
 }
 
 /** A chat that is connected: the widget as a page of its own. */
