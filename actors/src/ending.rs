@@ -21,7 +21,7 @@ pub(crate) fn lost(node: NodeId, tenant: TenantId, reply: &PendingReply) -> Fini
         session: reply.session,
         reply: reply.reply,
         node,
-        fence: reply.fence,
+        claim: reply.claim,
         end: failed(&Rejection::later(
             ErrorCode::Unavailable,
             "the answer was interrupted, please ask again",

@@ -1,7 +1,7 @@
 //! `LeaseKeeper`: keeps this node's lease on the replies it writes, and ends those whose node died.
 //!
 //! Started by the node, one, always. If the lease runs out all the same, other nodes take the replies
-//! over under a higher fence and this node's ends are refused: no reply gets two ends.
+//! over under a higher claim and this node's ends are refused: no reply gets two ends.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,12 +1,14 @@
 //! The ports: what the behaviour needs from the world. `src` implements them over PostgreSQL and HTTP,
 //! [`crate::testing`] in memory, so every rule is tested on virtual time and without I/O.
 
+pub mod fencing;
 pub mod store;
 pub mod upstream;
 
+pub use fencing::{Claim, Fence};
 pub use store::{
     Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, MessageStore,
-    NewMessage, NewSession, PageSize, PendingReply, ReplyEnd, ReplyFailure, Said, SessionRecord,
+    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, ReplyFailure, Said, SessionRecord,
     StoreError, StoredMessage, TenantLimits, Transcript,
 };
 pub use upstream::{

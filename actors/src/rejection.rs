@@ -109,7 +109,7 @@ impl From<AppendRefusal> for Rejection {
                 Self::new(ErrorCode::Conflict, "this id was used for another text")
             }
             AppendRefusal::NoSession => Self::no_session(),
-            AppendRefusal::StaleFence => Self::new(ErrorCode::Conflict, "the reply has ended"),
+            AppendRefusal::StaleClaim => Self::new(ErrorCode::Conflict, "the reply has ended"),
         }
     }
 }

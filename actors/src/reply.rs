@@ -26,7 +26,7 @@ use crate::absence::Absence;
 use crate::capacity;
 use crate::ending::failed;
 use crate::pool::{Permit, Wish};
-use crate::ports::{BotConfig, ChatRequest, MessageStore, ReplyEnd, UpstreamError};
+use crate::ports::{BotConfig, ChatRequest, Fence, MessageStore, ReplyEnd, UpstreamError};
 use crate::rejection::Rejection;
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
@@ -58,7 +58,7 @@ impl Reply {
     /// Starts writing. The task ends with an error only if the reply panicked.
     pub(crate) fn spawn(
         reply: ReplyId,
-        fence: u64,
+        fence: Fence,
         task: ReplyTask,
         ports: Arc<SessionPorts>,
         session: Recipient<ReplyProgress>,
@@ -105,7 +105,7 @@ struct Unwanted;
 
 struct Work {
     reply: ReplyId,
-    fence: u64,
+    fence: Fence,
     task: ReplyTask,
     ports: Arc<SessionPorts>,
     session: Recipient<ReplyProgress>,

@@ -1,11 +1,11 @@
 //! Table `replies`: the answers that are owed, and how they ended. A message has at most one.
 //!
 //! Written by [`super::PostgresMessageStore`] only: a reply is ended in the transaction that stores
-//! its message, by the node and under the fence that own it.
+//! its message, by the node that owns it, under its claim.
 
 use std::ops::RangeInclusive;
 
-use hubbub_actors::ports::{ENDED_LOOK_BACK, PendingReply};
+use hubbub_actors::ports::{Claim, ENDED_LOOK_BACK, Fence, PendingReply};
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{EndedReply, ErrorCode, NodeId, ReplyId, ReplyState, Seq, SessionId};
 use tokio_postgres::Row;
@@ -14,7 +14,7 @@ use super::error::{Fields, bigint};
 use super::messages::EndedText;
 use super::{StorageError, TenantScope};
 
-const LIST_PENDING: &str = "SELECT id, session_id, to_seq, node_id, fence, created_at FROM replies \
+const LIST_PENDING: &str = "SELECT id, session_id, to_seq, node_id, fence, claim, created_at FROM replies \
     WHERE tenant_id = $1 AND session_id = $2 AND state = 'pending' ORDER BY to_seq LIMIT 1000";
 // A character has at least one byte, so so many characters are enough; the rest stays on disk.
 const LIST_ENDED: &str = "SELECT id, to_seq, state, \
@@ -98,7 +98,8 @@ pub(super) fn read_pending(row: &Row) -> Result<PendingReply, StorageError> {
         reply: ReplyId(fields.get("id")?),
         to: Seq(fields.count("to_seq")?),
         node: NodeId(fields.get("node_id")?),
-        fence: fields.count("fence")?,
+        fence: Fence(fields.count("fence")?),
+        claim: Claim(fields.count("claim")?),
         asked_at: fields.get::<jiff::Timestamp>("created_at")?.into(),
     })
 }

@@ -1,7 +1,7 @@
 //! Table `sessions`: conversations. The database itself refuses another tenant's bot or visitor.
 
 use futures_util::future;
-use hubbub_actors::ports::{NewSession, SessionRecord};
+use hubbub_actors::ports::{Fence, NewSession, SessionRecord};
 use hubbub_protocol::{BotId, Epoch, Seq, SessionId, Timestamp, VisitorId, http::Session};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -109,7 +109,7 @@ pub async fn load(
             bot: BotId(fields.get("bot_id")?),
             visitor: fields.get::<Option<Uuid>>("visitor_id")?.map(VisitorId),
             head: Seq(fields.count("head")?),
-            fence: fields.count("fence")?,
+            fence: Fence(fields.count("fence")?),
             epoch: Epoch(fields.get("epoch")?),
             pending,
         })

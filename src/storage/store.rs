@@ -46,12 +46,12 @@ const RELEASE: &str = "DELETE FROM nodes WHERE id = $1";
 // A node that is not listed is dead, so forgetting dead ones changes nothing.
 const FORGET_DEAD: &str =
     "DELETE FROM nodes WHERE alive_until < clock_timestamp() - interval '1 hour'";
-const CLAIM: &str = "UPDATE replies r SET node_id = $1, fence = r.fence + 1 FROM ( \
+const CLAIM: &str = "UPDATE replies r SET node_id = $1, claim = r.claim + 1 FROM ( \
       SELECT p.tenant_id, p.id FROM replies p WHERE p.state = 'pending' AND p.node_id <> $1 \
       AND NOT EXISTS (SELECT FROM nodes n WHERE n.id = p.node_id AND n.alive_until > now()) \
       ORDER BY p.created_at LIMIT $2 FOR NO KEY UPDATE OF p SKIP LOCKED) AS orphan \
     WHERE r.tenant_id = orphan.tenant_id AND r.id = orphan.id \
-    RETURNING r.tenant_id, r.id, r.session_id, r.to_seq, r.node_id, r.fence, r.created_at";
+    RETURNING r.tenant_id, r.id, r.session_id, r.to_seq, r.node_id, r.fence, r.claim, r.created_at";
 
 /// Sessions, messages and replies in PostgreSQL.
 #[derive(Clone)]

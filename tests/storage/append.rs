@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, ReplyEnd,
+    Append, AppendRefusal, Appended, Claim, FinishedReply, MessageStore as _, NewMessage, ReplyEnd,
     ReplyFailure,
 };
 use hubbub_protocol::{
@@ -52,7 +52,7 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
         ..question(f.tenant, session, NodeId::generate())
     };
     let again = NewMessage {
-        reply: Some((ReplyId::generate(), NodeId::generate(), 1)),
+        reply: question(f.tenant, session, NodeId::generate()).reply,
         ..first.clone()
     };
     let other = NewMessage {
@@ -118,11 +118,7 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
 
     for stale in [
         FinishedReply {
-            fence: 0,
-            ..done.clone()
-        },
-        FinishedReply {
-            fence: 2,
+            claim: Claim::FIRST.next(),
             ..done.clone()
         },
         FinishedReply {
@@ -137,7 +133,7 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
         let refusal = append_one(&f.store, Append::Reply(stale))
             .await
             .unwrap_err();
-        assert_eq!(refusal, AppendRefusal::StaleFence);
+        assert_eq!(refusal, AppendRefusal::StaleClaim);
     }
     let both = vec![Append::Reply(done.clone()), Append::Reply(done.clone())];
     let answers = f.store.append(both.clone()).await.unwrap();
@@ -164,7 +160,7 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
         assert_eq!(stored(repeat), (answer, true, None));
     }
     let cancelled = append_one(&f.store, Append::Reply(end(&asked, ReplyEnd::Cancelled))).await;
-    assert_eq!(cancelled.unwrap_err(), AppendRefusal::StaleFence);
+    assert_eq!(cancelled.unwrap_err(), AppendRefusal::StaleClaim);
     let record = f
         .store
         .load_session(f.tenant, session)
@@ -287,7 +283,7 @@ async fn a_message_cannot_take_the_id_of_a_reply() {
     append_one(&f.store, Append::Message(asked.clone()))
         .await
         .unwrap();
-    let (reply, ..) = asked.reply.unwrap();
+    let reply = asked.reply.unwrap().reply;
     let thief = NewMessage {
         id: reply.into(),
         ..message(f.tenant, session, "mine")
@@ -405,7 +401,7 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
     for claim in claims {
         let (node, replies) = claim.await.unwrap();
         for (tenant, reply) in replies {
-            assert_eq!((tenant, reply.node, reply.fence), (f.tenant, node, 2));
+            assert_eq!((tenant, reply.node, reply.claim), (f.tenant, node, Claim::FIRST.next()));
             assert!(
                 claimed.insert(reply.reply, reply).is_none(),
                 "claimed twice"
@@ -422,11 +418,11 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
         Append::Reply(end(&asked[0], ReplyEnd::Completed { cut: None })),
     )
     .await;
-    assert_eq!(old.unwrap_err(), AppendRefusal::StaleFence);
-    let new = &claimed[&asked[0].reply.unwrap().0];
+    assert_eq!(old.unwrap_err(), AppendRefusal::StaleClaim);
+    let new = &claimed[&asked[0].reply.unwrap().reply];
     let taken = FinishedReply {
         node: new.node,
-        fence: new.fence,
+        claim: new.claim,
         ..end(&asked[0], ReplyEnd::Completed { cut: None })
     };
     assert_eq!(

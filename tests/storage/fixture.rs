@@ -3,8 +3,8 @@
 use hubbub::storage::bots::NewBot;
 use hubbub::storage::{PostgresMessageStore, Storage, bots, tenants};
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Appended, FinishedReply, MessageStore as _, NewMessage, NewSession,
-    PageSize, ReplyEnd, StoredMessage,
+    Append, AppendRefusal, Appended, Claim, Fence, FinishedReply, MessageStore as _, NewMessage,
+    NewSession, OwedReply, PageSize, ReplyEnd, StoredMessage,
 };
 use hubbub_protocol::{BotId, ClientMessageId, NodeId, ReplyId, Role, SessionId, TenantId, Usage};
 
@@ -93,13 +93,13 @@ pub fn message(tenant: TenantId, session: SessionId, text: &str) -> NewMessage {
 }
 
 pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
-    let (reply, node, fence) = asked.reply.unwrap();
+    let owed = asked.reply.unwrap();
     FinishedReply {
         tenant: asked.tenant,
         session: asked.session,
-        reply,
-        node,
-        fence,
+        reply: owed.reply,
+        node: owed.node,
+        claim: Claim::FIRST,
         end,
         text: String::from("The answer."),
         author: String::from("Robo"),
@@ -114,10 +114,14 @@ pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
     }
 }
 
-/// A message that asks `node` for a reply under fence 1.
+/// A message that asks `node` for a reply.
 pub fn question(tenant: TenantId, session: SessionId, node: NodeId) -> NewMessage {
     NewMessage {
-        reply: Some((ReplyId::generate(), node, 1)),
+        reply: Some(OwedReply {
+            reply: ReplyId::generate(),
+            node,
+            fence: Fence::default(),
+        }),
         ..message(tenant, session, "Why?")
     }
 }

@@ -7,6 +7,8 @@ use hubbub_protocol::{
     Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Timestamp, Usage, VisitorId,
 };
 
+use super::fencing::{Claim, Fence};
+
 /// How many seqs before the messages asked for ends of replies are looked for. More than the questions
 /// that may wait in a session, and what is said around them.
 pub const ENDED_LOOK_BACK: u64 = 32;
@@ -100,7 +102,7 @@ pub trait MessageStore: Send + Sync + 'static {
     fn renew_lease(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Takes over at most `limit` pending replies whose node's lease has run out. Each is this node's
-    /// afterwards, under a higher fence, so the old node can no longer end it.
+    /// afterwards, under a higher claim, so the old node can no longer end it.
     fn claim_orphans(
         &self,
         node: NodeId,
@@ -152,11 +154,22 @@ pub struct NewMessage {
     pub text: String,
     /// Kept with it.
     pub metadata: Option<Metadata>,
-    /// The pending reply to store with it: who is going to write it, and under which fence.
-    pub reply: Option<(ReplyId, NodeId, u64)>,
+    /// The pending reply to store with it.
+    pub reply: Option<OwedReply>,
 }
 
-/// The end of a reply: stored only while the reply is pending, owned by `node`, under `fence`.
+/// A reply that a message asks for. Its first claim is its node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwedReply {
+    /// Its id.
+    pub reply: ReplyId,
+    /// Who is going to write it.
+    pub node: NodeId,
+    /// The session's fence when it was asked for.
+    pub fence: Fence,
+}
+
+/// The end of a reply: stored only while the reply is pending and `node`'s, under `claim`.
 #[derive(Clone, Debug)]
 pub struct FinishedReply {
     /// Its tenant.
@@ -167,8 +180,8 @@ pub struct FinishedReply {
     pub reply: ReplyId,
     /// Who wrote it.
     pub node: NodeId,
-    /// Under which fence.
-    pub fence: u64,
+    /// Under which claim.
+    pub claim: Claim,
     /// How it ended.
     pub end: ReplyEnd,
     /// Everything that was written, also when it was cancelled.
@@ -242,9 +255,9 @@ pub enum AppendRefusal {
     /// The tenant has no such session.
     #[error("no such session")]
     NoSession,
-    /// The reply is not this node's to end: ended already, or taken over under a higher fence.
-    #[error("the fence is stale")]
-    StaleFence,
+    /// The reply is not this node's to end: ended already, or taken over under a higher claim.
+    #[error("the claim is stale")]
+    StaleClaim,
 }
 
 /// A stored message, as a frame that can be sent.
@@ -303,7 +316,7 @@ pub struct SessionRecord {
     /// The newest seq.
     pub head: Seq,
     /// Rises with every change of handler.
-    pub fence: u64,
+    pub fence: Fence,
     /// The log its seqs belong to.
     pub epoch: Epoch,
     /// Replies that have no end yet, oldest first.
@@ -321,8 +334,10 @@ pub struct PendingReply {
     pub to: Seq,
     /// The node that writes it.
     pub node: NodeId,
-    /// The fence it is written under.
-    pub fence: u64,
+    /// The session's fence when it was asked for.
+    pub fence: Fence,
+    /// Under which the node ends it.
+    pub claim: Claim,
     /// When its question was stored.
     pub asked_at: Timestamp,
 }

@@ -4,14 +4,14 @@ use actix::prelude::*;
 use hubbub_protocol::{ReplyId, Usage};
 
 use crate::pool::Place;
-use crate::ports::ReplyEnd;
+use crate::ports::{Fence, ReplyEnd};
 
 /// How far a reply is.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReplyProgress {
     pub(crate) reply: ReplyId,
-    pub(crate) fence: u64,
+    pub(crate) fence: Fence,
     pub(crate) step: ReplyStep,
 }
 

@@ -12,7 +12,7 @@ use super::state::{Question, SessionEvent};
 use super::{Session, encode};
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, FinishedReply, PendingReply, ReplyEnd,
+    Append, AppendRefusal, Appended, BotConfig, Claim, Fence, FinishedReply, PendingReply, ReplyEnd,
 };
 use crate::rejection::Rejection;
 use crate::reply::messages::{ReplyProgress, ReplyStep};
@@ -154,7 +154,7 @@ impl Session {
     fn ended_by_child(
         &mut self,
         reply: ReplyId,
-        fence: u64,
+        fence: Fence,
         end: ReplyEnd,
         usage: Option<Usage>,
         ctx: &mut Context<Self>,
@@ -192,7 +192,7 @@ impl Session {
             session,
             reply: answer.question.reply,
             node,
-            fence: answer.question.fence,
+            claim: Claim::FIRST,
             end,
             text: answer.text.clone(),
             author: bot
@@ -244,7 +244,7 @@ impl Session {
                     self.tell_end(finished.reply, to, state);
                 }
             }
-            Ok(Err(AppendRefusal::StaleFence)) => {
+            Ok(Err(AppendRefusal::StaleClaim)) => {
                 tracing::warn!(reply = %finished.reply, "a reply was ended by somebody else");
                 if let Some(to) = to {
                     self.tell_foreign_end(to, ctx);

@@ -11,7 +11,7 @@ use super::state::{Question, SessionEvent};
 use super::{Live, Session, encode};
 use crate::capacity;
 use crate::ending::END_RETRY;
-use crate::ports::{PageSize, SessionRecord, StoreError, Transcript};
+use crate::ports::{Claim, PageSize, SessionRecord, StoreError, Transcript};
 
 /// Messages read at once when a gap is closed.
 const PAGE: PageSize = PageSize {
@@ -27,7 +27,7 @@ const CATCH_UP_AFTER: Duration = Duration::from_millis(200);
 const ENDS_REMEMBERED: usize = 32;
 
 impl Session {
-    /// Tells devices how a reply ended that was ended under another fence, as storage has it.
+    /// Tells devices how a reply ended that was ended under another claim, as storage has it.
     pub(super) fn tell_foreign_end(&mut self, to: Seq, ctx: &mut Context<Self>) {
         self.read_on(Seq(to.0.saturating_sub(1)), ctx);
     }
@@ -79,7 +79,11 @@ impl Session {
         let Ok(live) = self.live() else { return };
         let fence = live.state.fence();
         for pending in record.pending {
-            let is_ours = pending.node == node && pending.fence == fence;
+            // Under a later claim it is being ended, by the lease keeper; under an older fence it is not
+            // the bot's to answer any more.
+            let is_ours = pending.node == node
+                && pending.claim == Claim::FIRST
+                && pending.fence == fence;
             if is_ours && !live.is_ending(pending.reply) {
                 live.state.apply(SessionEvent::QuestionFound(Question {
                     reply: pending.reply,

@@ -12,7 +12,7 @@ use super::messages::PostMessage;
 use super::state::{Question, SessionEvent};
 use super::{Caller, Post, Posted, Session, encode};
 use crate::ending::END_RETRY;
-use crate::ports::{Append, Appended, NewMessage, StoredMessage};
+use crate::ports::{Append, Appended, NewMessage, OwedReply, StoredMessage};
 use crate::rejection::Rejection;
 use crate::writer::AppendError;
 
@@ -32,7 +32,7 @@ impl Session {
             }
         };
         self.mark_busy();
-        let proposed = append.reply.map(|(reply, ..)| reply);
+        let proposed = append.reply.map(|owed| owed.reply);
         let appended = self
             .ports
             .writer
@@ -99,7 +99,7 @@ impl Session {
         live.state.apply(SessionEvent::PostStarted);
         live.idle_since = None;
         live.is_followed = !live.devices.is_empty();
-        let reply = asks.then(ReplyId::generate);
+        let (reply, fence) = (asks.then(ReplyId::generate), live.state.fence());
         live.shares.extend(reply.zip(share));
         Ok(NewMessage {
             tenant,
@@ -109,7 +109,7 @@ impl Session {
             author: caller.principal.name.clone(),
             text: post.text,
             metadata: post.metadata,
-            reply: reply.map(|reply| (reply, node, live.state.fence())),
+            reply: reply.map(|reply| OwedReply { reply, node, fence }),
         })
     }
 

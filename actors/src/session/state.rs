@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::capacity;
 use crate::device::TextPosition;
+use crate::ports::Fence;
 use crate::rejection::Rejection;
 
 /// A message that waits for its answer.
@@ -15,8 +16,8 @@ pub(crate) struct Question {
     pub(crate) reply: ReplyId,
     pub(crate) to: Seq,
     pub(crate) asked_at: Instant,
-    /// The fence it was asked under.
-    pub(crate) fence: u64,
+    /// The session's fence when it was asked.
+    pub(crate) fence: Fence,
 }
 
 /// The answer being written.
@@ -59,7 +60,7 @@ pub(crate) enum SessionEvent {
 /// A session as its rules see it.
 #[derive(Debug)]
 pub(crate) struct SessionState {
-    fence: u64,
+    fence: Fence,
     /// Posts on their way to storage, each of which may bring a question.
     posting: usize,
     questions: VecDeque<Question>,
@@ -68,7 +69,7 @@ pub(crate) struct SessionState {
 }
 
 impl SessionState {
-    pub(crate) fn new(fence: u64, max_questions: usize) -> Self {
+    pub(crate) fn new(fence: Fence, max_questions: usize) -> Self {
         Self {
             fence,
             posting: 0,
@@ -78,7 +79,7 @@ impl SessionState {
         }
     }
 
-    pub(crate) fn fence(&self) -> u64 {
+    pub(crate) fn fence(&self) -> Fence {
         self.fence
     }
 
@@ -130,7 +131,7 @@ impl SessionState {
     }
 
     /// May this text be shown? Not if it is of another answer, of an older fence, or too late.
-    pub(crate) fn accepts_from(&self, reply: ReplyId, fence: u64) -> bool {
+    pub(crate) fn accepts_from(&self, reply: ReplyId, fence: Fence) -> bool {
         fence == self.fence
             && self
                 .answer
@@ -231,7 +232,7 @@ mod tests {
             reply: ReplyId::generate(),
             to: Seq(to),
             asked_at: Instant::now(),
-            fence: 0,
+            fence: Fence::default(),
         }
     }
 
@@ -260,7 +261,7 @@ mod tests {
         fn every_question_gets_exactly_one_answer_in_order(
             steps in prop::collection::vec(step(), 0..300)
         ) {
-            let mut state = SessionState::new(0, 4);
+            let mut state = SessionState::new(Fence::default(), 4);
             let (mut posting, mut stored, mut answered) = (0, Vec::new(), Vec::new());
             for step in steps {
                 match step {
@@ -312,19 +313,19 @@ mod tests {
 
     #[test]
     fn text_of_another_reply_or_fence_or_after_the_end_is_refused() {
-        let mut state = SessionState::new(3, 4);
+        let mut state = SessionState::new(Fence(3), 4);
         let asked = Question {
-            fence: 3,
+            fence: Fence(3),
             ..question(1)
         };
         state.apply(SessionEvent::PostFinished(Some(asked.clone())));
-        assert!(!state.accepts_from(asked.reply, 3), "not begun");
+        assert!(!state.accepts_from(asked.reply, Fence(3)), "not begun");
         state.apply(SessionEvent::AnswerBegun);
-        assert!(state.accepts_from(asked.reply, 3));
-        assert!(!state.accepts_from(asked.reply, 2), "stale fence");
-        assert!(!state.accepts_from(ReplyId::generate(), 3), "another reply");
+        assert!(state.accepts_from(asked.reply, Fence(3)));
+        assert!(!state.accepts_from(asked.reply, Fence(2)), "stale fence");
+        assert!(!state.accepts_from(ReplyId::generate(), Fence(3)), "another reply");
         state.apply(SessionEvent::AnswerEnding);
-        assert!(!state.accepts_from(asked.reply, 3), "after its end");
+        assert!(!state.accepts_from(asked.reply, Fence(3)), "after its end");
         assert!(state.decide_stop().is_err());
     }
 }

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::node::{Node, config, pass, run};
 use super::view::End;
 use crate::ports::{
-    Append, AppendRefusal, FinishedReply, MessageStore, ReplyEnd, ReplyFailure, StoreError,
+    Append, AppendRefusal, Claim, Fence, FinishedReply, MessageStore, OwedReply, ReplyEnd,
+    ReplyFailure, StoreError,
 };
 use crate::testing::{Fault, ScriptedUpstream, Step};
 use crate::{Hub, Rejection};
@@ -168,7 +169,11 @@ async fn dead(node: &Node, session: hubbub_protocol::SessionId) -> Vec<FinishedR
             author: "ann".into(),
             text: text.into(),
             metadata: None,
-            reply: Some((reply, dead, 0)),
+            reply: Some(OwedReply {
+                reply,
+                node: dead,
+                fence: Fence::default(),
+            }),
         };
         node.store
             .append(vec![Append::Message(message)])
@@ -181,7 +186,7 @@ async fn dead(node: &Node, session: hubbub_protocol::SessionId) -> Vec<FinishedR
             session,
             reply,
             node: dead,
-            fence: 0,
+            claim: Claim::FIRST,
             end: ReplyEnd::Completed { cut: None },
             text: "too late".into(),
             author: "Bot".into(),
@@ -221,7 +226,7 @@ fn an_orphan_claimed_while_storage_fails_is_ended_when_it_is_back() {
             node.store.break_next(Fault::AppendFails(away));
         }
         pass(40).await;
-        assert!(node.store.pending(session).iter().all(|p| p.fence == 1));
+        assert!(node.store.pending(session).iter().all(|p| p.claim == Claim::FIRST.next()));
         assert_eq!(node.store.pending(session).len(), 2);
         pass(60).await;
         assert!(node.store.pending(session).is_empty());
@@ -331,7 +336,7 @@ fn a_node_that_lost_its_lease_tells_its_devices_the_end_that_was_stored() {
             session,
             reply,
             node: other,
-            fence: claimed[0].1.fence,
+            claim: claimed[0].1.claim,
             end: ReplyEnd::Failed(ReplyFailure {
                 code: ErrorCode::Unavailable,
                 message: "interrupted".into(),

@@ -45,10 +45,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005", "replies"),
     migration!(6, "0006", "as_sent"),
     migration!(7, "0007", "visitor"),
+    migration!(8, "0008", "claims"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 7;
+pub const EXPECTED_VERSION: i64 = 8;
 
 #[cfg(test)]
 mod tests {

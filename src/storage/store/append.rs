@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use deadpool_postgres::Pool;
 use futures_util::future;
-use hubbub_actors::ports::{Append, AppendRefusal, Appended};
+use hubbub_actors::ports::{Append, AppendRefusal, Appended, Claim};
 use hubbub_protocol::{NodeId, SessionId, TenantId, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -42,9 +42,9 @@ const FIND_MESSAGES: &str = "SELECT m.tenant_id, m.session_id, m.seq, m.client_i
       AND m.session_id = k.session_id AND m.client_id = k.client_id OFFSET 0) AS m \
     LEFT JOIN LATERAL (SELECT r.id FROM replies r WHERE r.tenant_id = m.tenant_id \
       AND r.session_id = m.session_id AND r.to_seq = m.seq OFFSET 0) AS r ON true";
-const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence \
+const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.claim \
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
-    (SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence FROM replies r \
+    (SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.claim FROM replies r \
      WHERE r.tenant_id = k.tenant_id AND r.id = k.id FOR NO KEY UPDATE) AS r";
 
 /// Commits a batch; see [`hubbub_actors::ports::MessageStore::append`].
@@ -177,7 +177,7 @@ fn snapshot(
             session: SessionId(fields.get("session_id")?),
             state: fields.get("state")?,
             node: NodeId(fields.get("node_id")?),
-            fence: fields.count("fence")?,
+            claim: Claim(fields.count("claim")?),
         };
         snapshot.replies.insert(
             (TenantId(fields.get("tenant_id")?), fields.get("id")?),
@@ -215,7 +215,7 @@ fn answers(
                     Ok(Appended::Message {
                         message: row.stored(at.ok_or_else(lost)?),
                         duplicate,
-                        reply: row.asks.map(|(reply, ..)| reply),
+                        reply: row.asks.map(|owed| owed.reply),
                     })
                 }
             })

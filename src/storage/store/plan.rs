@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_actors::ports::{
-    Append, AppendRefusal, FinishedReply, NewMessage, ReplyEnd, ReplyFailure,
+    Append, AppendRefusal, Claim, FinishedReply, NewMessage, OwedReply, ReplyEnd, ReplyFailure,
 };
 use hubbub_protocol::{
     ClientMessageId, Cut, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
@@ -64,7 +64,7 @@ pub(super) struct KnownReply {
     pub session: SessionId,
     pub state: String,
     pub node: NodeId,
-    pub fence: u64,
+    pub claim: Claim,
 }
 
 /// A message to insert.
@@ -84,7 +84,7 @@ pub(super) struct MessageRow {
     pub latency_ms: Option<u64>,
     pub cut: Option<Cut>,
     /// The pending reply stored with it.
-    pub asks: Option<(ReplyId, NodeId, u64)>,
+    pub asks: Option<OwedReply>,
 }
 
 /// A reply to end.
@@ -164,7 +164,7 @@ impl Planner {
         if is_reply(new.id.uuid()) {
             return Err(AppendRefusal::Conflict);
         }
-        if let Some((reply, ..)) = new.reply {
+        if let Some(OwedReply { reply, .. }) = new.reply {
             let taken = is_reply(reply.0)
                 || reply.0 == new.id.uuid()
                 || self.snapshot.messages.contains_key(&(key, reply.0));
@@ -256,16 +256,16 @@ impl Planner {
             .replies
             .get_mut(&(end.tenant, end.reply.0))
             .filter(|reply| {
-                reply.session == end.session && reply.node == end.node && reply.fence == end.fence
+                reply.session == end.session && reply.node == end.node && reply.claim == end.claim
             })
-            .ok_or(AppendRefusal::StaleFence)?;
+            .ok_or(AppendRefusal::StaleClaim)?;
         if reply.state != "pending" {
-            // Ended by this very node under this fence: the batch is sent again. Only the same end
+            // Ended by this very node under this claim: the batch is sent again. Only the same end
             // is a repeat.
             return if reply.state == state {
                 self.ended_again(key, end)
             } else {
-                Err(AppendRefusal::StaleFence)
+                Err(AppendRefusal::StaleClaim)
             };
         }
         state.clone_into(&mut reply.state);
@@ -286,7 +286,7 @@ impl Planner {
             .snapshot
             .messages
             .get(&(key, end.reply.0))
-            .ok_or(AppendRefusal::StaleFence)?;
+            .ok_or(AppendRefusal::StaleClaim)?;
         self.repeated(known, end.text, digest, Some(end.reply))
     }
 

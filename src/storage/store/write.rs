@@ -2,7 +2,7 @@
 //! result is checked: COMMIT of a failed transaction answers without an error.
 
 use futures_util::future;
-use hubbub_actors::ports::{ReplyEnd, ReplyFailure};
+use hubbub_actors::ports::{OwedReply, ReplyEnd, ReplyFailure};
 use hubbub_protocol::{Cut, Metadata, Timestamp, Usage};
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
@@ -34,11 +34,11 @@ const END_REPLIES: &str = "UPDATE replies r SET state = t.state, body = t.body, 
     latency_ms = t.latency_ms, reason = t.reason, usage_estimated = t.usage_estimated, ended_at = clock_timestamp() \
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int8[], $5::text[], $6::text[], \
     $7::text[], $8::int8[], $9::int8[], $10::text[], $11::text[], $12::int8[], $13::int8[], $14::text[], $15::bool[]) \
-    AS t (tenant_id, id, node_id, fence, state, body, model, input_tokens, output_tokens, \
+    AS t (tenant_id, id, node_id, claim, state, body, model, input_tokens, output_tokens, \
     error_code, error_message, first_token_ms, latency_ms, reason, usage_estimated) \
     CROSS JOIN LATERAL (SELECT p.ctid AS at FROM replies p \
       WHERE p.tenant_id = t.tenant_id AND p.id = t.id OFFSET 0) AS p \
-    WHERE r.ctid = p.at AND r.node_id = t.node_id AND r.fence = t.fence RETURNING r.id";
+    WHERE r.ctid = p.at AND r.node_id = t.node_id AND r.claim = t.claim RETURNING r.id";
 
 /// Writes the plan and commits, in one round trip; answers the messages' time.
 pub(super) async fn write_and_commit(
@@ -142,7 +142,7 @@ async fn insert_replies(
         Vec::new(),
     );
     for row in rows {
-        let Some((reply, node, fence)) = row.asks else {
+        let Some(OwedReply { reply, node, fence }) = row.asks else {
             continue;
         };
         columns.0.push(row.key.0.0);
@@ -150,7 +150,7 @@ async fn insert_replies(
         columns.2.push(row.key.1.0);
         columns.3.push(bigint(row.seq));
         columns.4.push(node.0);
-        columns.5.push(bigint(fence));
+        columns.5.push(bigint(fence.0));
     }
     let params: [&(dyn ToSql + Sync); 6] = [
         &columns.0, &columns.1, &columns.2, &columns.3, &columns.4, &columns.5,
@@ -170,7 +170,7 @@ async fn end_replies(
     let tenants: Vec<Uuid> = rows.iter().map(|row| row.end.tenant.0).collect();
     let ids: Vec<Uuid> = rows.iter().map(|row| row.end.reply.0).collect();
     let nodes: Vec<Uuid> = rows.iter().map(|row| row.end.node.0).collect();
-    let fences: Vec<i64> = rows.iter().map(|row| bigint(row.end.fence)).collect();
+    let claims: Vec<i64> = rows.iter().map(|row| bigint(row.end.claim.0)).collect();
     let states: Vec<&str> = rows.iter().map(|row| row.state).collect();
     // A completed reply's text is its message; only what ended otherwise is kept here.
     let texts: Vec<&str> = rows
@@ -209,7 +209,7 @@ async fn end_replies(
         .collect();
     let latencies: Vec<i64> = rows.iter().map(|row| bigint(row.end.latency_ms)).collect();
     let params: [&(dyn ToSql + Sync); 15] = [
-        &tenants, &ids, &nodes, &fences, &states, &texts, &models, &inputs, &outputs, &codes,
+        &tenants, &ids, &nodes, &claims, &states, &texts, &models, &inputs, &outputs, &codes,
         &said, &firsts, &latencies, &reasons, &estimated,
     ];
     let ended = transaction.run(statement, &params).await?;

@@ -10,8 +10,8 @@ use hubbub_protocol::{
 use tokio::time::Instant;
 
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, NewMessage,
-    NewSession, PageSize, PendingReply, ReplyEnd, Said, SessionRecord, StoreError, StoredMessage,
+    Append, AppendRefusal, Appended, BotConfig, Claim, ENDED_LOOK_BACK, Fence, FinishedReply,
+    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said, SessionRecord, StoreError, StoredMessage,
     TenantLimits, Transcript,
 };
 
@@ -73,7 +73,7 @@ impl Rows {
             bot: row.new.bot,
             visitor: row.new.visitor,
             head: row.head(),
-            fence: 0,
+            fence: Fence::default(),
             epoch: self.epoch,
             pending: self.pending(session),
         })
@@ -216,7 +216,7 @@ impl Rows {
                     return claimed;
                 }
                 reply.pending.node = node;
-                reply.pending.fence += 1;
+                reply.pending.claim = reply.pending.claim.next();
                 claimed.push((row.new.tenant, reply.pending.clone()));
             }
         }
@@ -318,13 +318,14 @@ impl SessionRow {
             cut: None,
         };
         self.messages.push(message.clone());
-        if let Some((reply, node, fence)) = new.reply {
+        if let Some(OwedReply { reply, node, fence }) = new.reply {
             let pending = PendingReply {
                 session: new.session,
                 reply,
                 to: seq,
                 node,
                 fence,
+                claim: Claim::FIRST,
                 asked_at: at,
             };
             self.replies.insert(seq, ReplyRow { pending, end: None });
@@ -332,7 +333,7 @@ impl SessionRow {
         Ok(Appended::Message {
             message,
             duplicate: false,
-            reply: new.reply.map(|(reply, ..)| reply),
+            reply: new.reply.map(|owed| owed.reply),
         })
     }
 
@@ -342,12 +343,12 @@ impl SessionRow {
             .replies
             .values_mut()
             .find(|row| row.pending.reply == end.reply)
-            .filter(|row| row.pending.node == end.node && row.pending.fence == end.fence)
-            .ok_or(AppendRefusal::StaleFence)?;
+            .filter(|row| row.pending.node == end.node && row.pending.claim == end.claim)
+            .ok_or(AppendRefusal::StaleClaim)?;
         let is_repeat = match &row.end {
             // The same batch, sent again: the same answer. Any other end is too late.
             Some(known) if known.end == end.end && known.text == end.text => true,
-            Some(_) => return Err(AppendRefusal::StaleFence),
+            Some(_) => return Err(AppendRefusal::StaleClaim),
             None => false,
         };
         if !is_repeat {
@@ -361,7 +362,7 @@ impl SessionRow {
         }
         let message = self.find(end.reply.into()).cloned();
         Ok(Appended::Message {
-            message: message.ok_or(AppendRefusal::StaleFence)?,
+            message: message.ok_or(AppendRefusal::StaleClaim)?,
             duplicate: is_repeat,
             reply: None,
         })
