@@ -65,7 +65,7 @@ impl Rates {
     /// # Errors
     /// `rate_limited`, with the wait.
     pub fn admit_session(&self, address: IpAddr, caller: &Caller) -> Result<(), Rejection> {
-        let Some(visitor) = caller.visitor else {
+        let Some(visitor) = caller.visitor() else {
             return Ok(());
         };
         let of_visitor = self.sessions_per_visitor.check(&(caller.tenant, visitor));
@@ -102,7 +102,8 @@ fn limited(
 
 #[cfg(test)]
 mod tests {
-    use hubbub_protocol::{Principal, PrincipalKind, TenantId, VisitorId};
+    use hubbub_actors::Who;
+    use hubbub_protocol::{TenantId, VisitorId};
 
     use super::*;
 
@@ -122,13 +123,14 @@ mod tests {
     fn caller(visitor: Option<VisitorId>) -> Caller {
         Caller {
             tenant: TenantId::generate(),
-            visitor,
-            bot: None,
-            principal: Principal {
-                kind: PrincipalKind::Visitor,
-                id: String::new(),
-                name: String::new(),
+            who: match visitor {
+                Some(id) => Who::Visitor {
+                    id,
+                    bot: BotId::generate(),
+                },
+                None => Who::Key { id: String::new() },
             },
+            name: String::new(),
         }
     }
 

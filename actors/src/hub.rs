@@ -7,12 +7,13 @@ use hubbub_protocol::{BotId, ErrorCode, NodeId, SessionId, TenantId};
 use tokio::time::Instant;
 
 use crate::busy::Busy;
+use crate::caller::{Caller, Permission};
 use crate::capacity;
 use crate::lease::LeaseKeeper;
 use crate::pool::{PoolConfig, PoolHandle};
 use crate::ports::{MessageStore, NewSession};
 use crate::rejection::Rejection;
-use crate::session::{Caller, SessionHandle};
+use crate::session::SessionHandle;
 use crate::session_ports::{SessionConfig, SessionPorts};
 use crate::sessions::Sessions;
 use crate::supervision::{Fatal, Permanent};
@@ -94,7 +95,7 @@ impl Hub {
     /// # Errors
     /// `rate_limited`: it asks too fast.
     pub fn admit(&self, caller: &Caller) -> Result<(), Rejection> {
-        let visitor = caller.visitor.map(|visitor| (caller.tenant, visitor));
+        let visitor = caller.visitor().map(|visitor| (caller.tenant, visitor));
         visitor.map_or(Ok(()), |visitor| self.0.ports.visitors.admit(visitor))
     }
 
@@ -103,7 +104,7 @@ impl Hub {
     /// # Errors
     /// `rate_limited`: one of them has too many. `unauthorized`: the tenant does not exist any more.
     pub async fn admit_connection(&self, caller: &Caller) -> Result<ConnectionPermit, Rejection> {
-        let visitor = caller.visitor.map(|visitor| (caller.tenant, visitor));
+        let visitor = caller.visitor().map(|visitor| (caller.tenant, visitor));
         let visitors = &self.0.ports.visitors;
         let share = visitor.map(|visitor| visitors.admit_connection(visitor));
         let share = share.transpose()?;
@@ -119,10 +120,11 @@ impl Hub {
     /// Creates a session of a bot, the caller's own.
     ///
     /// # Errors
-    /// `forbidden` if the caller came for another bot, `not_found` if the tenant has no such bot,
+    /// `forbidden` if the caller only reads along or came for another bot, `not_found` if the tenant has no such bot,
     /// `unavailable`.
     pub async fn open_session(&self, caller: &Caller, bot: BotId) -> Result<SessionId, Rejection> {
-        if caller.bot.is_some_and(|only| only != bot) {
+        caller.check(Permission::Chat)?;
+        if caller.bot().is_some_and(|only| only != bot) {
             return Err(Rejection::new(
                 ErrorCode::Forbidden,
                 "these credentials are for another assistant",
@@ -132,7 +134,7 @@ impl Hub {
             tenant: caller.tenant,
             session: SessionId::generate(),
             bot,
-            visitor: caller.visitor,
+            visitor: caller.visitor(),
         };
         self.0.sessions.open(new).await
     }

@@ -8,6 +8,7 @@
 
 mod absence;
 mod busy;
+mod caller;
 pub mod capacity;
 mod device;
 mod ending;
@@ -36,11 +37,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use caller::{Caller, OperatorRole, Permission, Who};
 pub use device::{Delivery, Outlet, Undelivered};
 pub use hub::{Hub, HubConfig};
 pub use pool::PoolConfig;
 pub use rejection::Rejection;
-pub use session::{Caller, JoinRequest, Post, Posted, SessionHandle};
+pub use session::{JoinRequest, Post, Posted, SessionHandle};
 pub use session_ports::SessionConfig;
 pub use tenant::{ConnectionPermit, DefaultLimits, TenantHandle};
 pub use visitors::VisitorLimits;

@@ -27,11 +27,12 @@ use bytestring::ByteString;
 use hubbub_protocol::{Principal, ReplyId, ServerFrame, SessionId, TenantId};
 use tokio::time::Instant;
 
-pub use handle::{Caller, SessionHandle};
+pub use handle::SessionHandle;
 pub use messages::{JoinRequest, Post, Posted};
 
 use crate::absence::Attendance;
 use crate::busy::BusyMark;
+use crate::caller::{Caller, Permission};
 use crate::capacity;
 use crate::device::Device;
 use crate::ending::END_RETRY;
@@ -138,7 +139,7 @@ impl Session {
         let tenant = self.tenant;
         let live = self.live()?;
         let (visitor, bot) = (live.record.visitor, live.record.bot);
-        if caller.tenant == tenant && caller.may_know(visitor, bot) {
+        if caller.tenant == tenant && caller.may_see(visitor, bot) {
             Ok(live)
         } else {
             Err(Rejection::no_session())
@@ -280,9 +281,10 @@ impl Handler<StopReply> for Session {
     type Result = ();
 
     fn handle(&mut self, stop: StopReply, ctx: &mut Self::Context) {
-        let decided = self
-            .live_for(&stop.caller)
-            .and_then(|live| live.state.decide_stop());
+        let decided = self.live_for(&stop.caller).and_then(|live| {
+            stop.caller.check(Permission::Chat)?;
+            live.state.decide_stop()
+        });
         if decided.is_ok() {
             self.cancel_answer(ctx);
         }

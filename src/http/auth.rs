@@ -4,6 +4,7 @@
 //! [`authenticate_first`], which leaves the caller with the request for them to pick up.
 
 use std::future::{Ready, ready};
+use std::marker::PhantomData;
 use std::ops::Deref;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -11,8 +12,8 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
-use hubbub_actors::{Caller, Rejection};
-use hubbub_protocol::{ErrorCode, Principal, PrincipalKind};
+use hubbub_actors::{Caller, Permission, Rejection, Who};
+use hubbub_protocol::ErrorCode;
 
 use super::AppState;
 use super::problem::ApiError;
@@ -22,8 +23,28 @@ use crate::storage::{Storage, visitors};
 /// A caller with an API key or a visitor's token.
 pub struct Authenticated(pub Caller);
 
-/// A caller with an API key.
-pub struct Keyed(pub Caller);
+/// A caller who may do something, as in `Allowed<ManageBots>`.
+pub struct Allowed<P>(Caller, PhantomData<P>);
+
+/// What a route needs of its caller.
+pub trait Needed {
+    /// The permission.
+    const PERMISSION: Permission;
+}
+
+/// [`Permission::ManageBots`].
+pub struct ManageBots;
+
+/// [`Permission::IssueTickets`].
+pub struct IssueTickets;
+
+impl Needed for ManageBots {
+    const PERMISSION: Permission = Permission::ManageBots;
+}
+
+impl Needed for IssueTickets {
+    const PERMISSION: Permission = Permission::IssueTickets;
+}
 
 impl Deref for Authenticated {
     type Target = Caller;
@@ -33,7 +54,7 @@ impl Deref for Authenticated {
     }
 }
 
-impl Deref for Keyed {
+impl<P> Deref for Allowed<P> {
     type Target = Caller;
 
     fn deref(&self) -> &Caller {
@@ -93,18 +114,15 @@ impl FromRequest for Authenticated {
     }
 }
 
-impl FromRequest for Keyed {
+impl<P: Needed> FromRequest for Allowed<P> {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let caller = Authenticated::from_request(request, payload).into_inner();
         ready(caller.and_then(|Authenticated(caller)| {
-            if caller.principal.kind == PrincipalKind::ApiKey {
-                Ok(Self(caller))
-            } else {
-                Err(ApiError::new(ErrorCode::Forbidden, "this needs an API key"))
-            }
+            caller.check(P::PERMISSION)?;
+            Ok(Self(caller, PhantomData))
         }))
     }
 }
@@ -144,13 +162,11 @@ pub async fn authenticate(storage: &Storage, token: &str) -> Result<Caller, ApiE
     let bot = visitor.bot.ok_or(UNAUTHENTICATED)?;
     Ok(Caller {
         tenant: token.tenant,
-        visitor: Some(visitor.id),
-        bot: Some(bot),
-        principal: Principal {
-            kind: PrincipalKind::Visitor,
-            id: visitor.id.to_string(),
-            name: visitor.name,
+        who: Who::Visitor {
+            id: visitor.id,
+            bot,
         },
+        name: visitor.name,
     })
 }
 
@@ -164,12 +180,7 @@ async fn by_key(storage: &Storage, key: &ApiKey) -> Result<Caller, ApiError> {
     }
     Ok(Caller {
         tenant: stored.tenant,
-        visitor: None,
-        bot: None,
-        principal: Principal {
-            kind: PrincipalKind::ApiKey,
-            id: key.id.clone(),
-            name: stored.name,
-        },
+        who: Who::Key { id: key.id.clone() },
+        name: stored.name,
     })
 }

@@ -7,7 +7,7 @@ use reqwest::Url;
 use serde::{Deserialize, Deserializer};
 
 use super::AppState;
-use super::auth::Keyed;
+use super::auth::{Allowed, ManageBots};
 use super::input::{Body, Query};
 use super::problem::ApiError;
 use crate::storage::bots::{self, BotChanges, NewBot};
@@ -70,7 +70,7 @@ pub struct ListQuery {
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn create(
-    caller: Keyed,
+    caller: Allowed<ManageBots>,
     Body(body): Body<CreateBot>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
@@ -110,7 +110,7 @@ pub async fn create(
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn list(
-    caller: Keyed,
+    caller: Allowed<ManageBots>,
     Query(query): Query<ListQuery>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
@@ -133,7 +133,7 @@ pub async fn list(
 /// # Errors
 /// `unauthorized`, `forbidden`, `not_found`.
 pub async fn show(
-    caller: Keyed,
+    caller: Allowed<ManageBots>,
     path: web::Path<BotId>,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
@@ -149,7 +149,7 @@ pub async fn show(
 /// # Errors
 /// `unauthorized`, `forbidden`, `not_found`, `invalid`.
 pub async fn change(
-    caller: Keyed,
+    caller: Allowed<ManageBots>,
     path: web::Path<BotId>,
     Body(body): Body<ChangeBot>,
     state: web::Data<AppState>,

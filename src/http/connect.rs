@@ -2,8 +2,8 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use hubbub_actors::{Caller, Rejection};
-use hubbub_protocol::{ErrorCode, PrincipalKind, SUBPROTOCOL, TICKET_SUBPROTOCOL_PREFIX};
+use hubbub_actors::{Caller, Rejection, Who};
+use hubbub_protocol::{ErrorCode, SUBPROTOCOL, TICKET_SUBPROTOCOL_PREFIX};
 
 use super::problem::ApiError;
 use super::{AppState, auth, handshake, origin, requests};
@@ -100,7 +100,7 @@ async fn by_ticket(
         ErrorCode::Unauthorized,
         "the ticket is unknown, used or expired",
     ))?;
-    let is_users = ticket.principal.kind == PrincipalKind::User;
+    let is_users = matches!(ticket.who, Who::User { .. });
     let is_its_page = match (ticket.origin.as_deref(), page) {
         // The tenant's own program asked for it, for a page of the tenant's: one that its bots name.
         (None, Some(_)) => is_users,
@@ -114,9 +114,8 @@ async fn by_ticket(
     }
     let caller = Caller {
         tenant,
-        visitor: ticket.visitor,
-        bot: ticket.bot,
-        principal: ticket.principal,
+        who: ticket.who,
+        name: ticket.name,
     };
     // Again: the bot's list may have changed since the ticket was issued.
     origin::check_caller(page, state, &caller).await?;

@@ -5,16 +5,15 @@ use hubbub_actors::Post;
 use hubbub_actors::ports::{PageSize, Transcript};
 use hubbub_protocol::client::message_violation;
 use hubbub_protocol::http::{MessagePage, PostMessage, PostedMessage};
-use hubbub_protocol::{ClientMessageId, Role, Seq, SessionId};
+use hubbub_protocol::{ClientMessageId, Seq, SessionId};
 use serde::Deserialize;
 
 use super::auth::Authenticated;
 use super::input::{Body, Query};
 use super::problem::ApiError;
-use super::{AppState, events};
+use super::{AppState, events, sessions};
 use crate::realtime::wire::Cut;
 use crate::storage::messages::{self, EndedText};
-use crate::storage::sessions;
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
@@ -51,10 +50,7 @@ pub async fn page(
         bytes: PAGE_BYTES,
     };
     let scope = state.storage.scope(caller.tenant).await?;
-    let found = sessions::find(&scope, session).await?;
-    found
-        .filter(|session| caller.may_know(session.visitor, session.bot))
-        .ok_or(ApiError::not_found())?;
+    sessions::find_visible(&scope, &caller, session).await?;
     let whole = EndedText::Whole;
     let Transcript {
         messages,
@@ -96,7 +92,6 @@ pub async fn post(
     let id = body.id.unwrap_or_else(ClientMessageId::generate);
     let post = Post {
         id,
-        role: Role::Visitor,
         text: body.text,
         metadata: body.metadata,
     };

@@ -93,7 +93,7 @@ pub(super) async fn check_caller(
         return Ok(());
     };
     let scope = state.storage.scope(caller.tenant).await?;
-    if bots::allows(&scope, caller.bot, page).await? {
+    if bots::allows(&scope, caller.bot(), page).await? {
         return Ok(());
     }
     tracing::debug!(origin = page, "a page was refused");

@@ -1,14 +1,16 @@
 //! Sessions: open, list, show.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use hubbub_actors::Caller;
 use hubbub_protocol::http::{Page, Session};
-use hubbub_protocol::{BotId, PrincipalKind, SessionId, VisitorId};
+use hubbub_protocol::{BotId, SessionId, VisitorId};
 use serde::Deserialize;
 
 use super::AppState;
 use super::auth::Authenticated;
 use super::input::{Body, Query};
 use super::problem::ApiError;
+use crate::storage::TenantScope;
 use crate::storage::sessions::{self, SessionCursor, SessionFilter};
 
 const PAGE_DEFAULT: u32 = 50;
@@ -51,7 +53,7 @@ pub async fn open(
     Ok(HttpResponse::Created().json(opened))
 }
 
-/// Lists sessions, last active first: a key's tenant's, a visitor's own.
+/// Lists sessions, last active first: those the caller may know of.
 ///
 /// # Errors
 /// `unauthorized`, `invalid`.
@@ -65,14 +67,8 @@ pub async fn list(
         return Err(ApiError::parameter("limit", "must be 1 to 200"));
     }
     let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
-    let is_key = caller.principal.kind == PrincipalKind::ApiKey;
-    let visitor = if is_key {
-        query.visitor
-    } else {
-        caller.visitor
-    };
     // Sessions with another bot are none that this caller may know of.
-    if let (Some(only), Some(asked)) = (caller.bot, query.bot)
+    if let (Some(only), Some(asked)) = (caller.bot(), query.bot)
         && only != asked
     {
         let (items, next) = (Vec::<Session>::new(), None);
@@ -80,8 +76,8 @@ pub async fn list(
     }
     let scope = state.storage.scope(caller.tenant).await?;
     let filter = SessionFilter {
-        bot: caller.bot.or(query.bot),
-        visitor,
+        bot: caller.bot().or(query.bot),
+        visitor: caller.visitor().or(query.visitor),
     };
     let page = sessions::list(&scope, filter, after, limit).await?;
     let next = page
@@ -103,9 +99,23 @@ pub async fn show(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
-    let session = sessions::find(&scope, path.into_inner()).await?;
-    let session = session.filter(|session| caller.may_know(session.visitor, session.bot));
-    Ok(HttpResponse::Ok().json(session.ok_or(ApiError::not_found())?))
+    let session = find_visible(&scope, &caller, path.into_inner()).await?;
+    Ok(HttpResponse::Ok().json(session))
+}
+
+/// The session, if the caller may know of it.
+///
+/// # Errors
+/// `not_found`, or storage could not tell.
+pub(super) async fn find_visible(
+    scope: &TenantScope,
+    caller: &Caller,
+    session: SessionId,
+) -> Result<Session, ApiError> {
+    let found = sessions::find(scope, session).await?;
+    found
+        .filter(|session| caller.may_see(session.visitor, session.bot))
+        .ok_or(ApiError::not_found())
 }
 
 fn parse_cursor(text: &str) -> Result<SessionCursor, ApiError> {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use hubbub_protocol::{BotId, Principal, PrincipalKind, Timestamp, VisitorId};
+use hubbub_actors::Who;
+use hubbub_protocol::{BotId, Timestamp, VisitorId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::auth::Keyed;
+use super::auth::{Allowed, IssueTickets};
 use super::bots::is_name;
 use super::problem::ApiError;
 use super::visitor_cookie::VisitorCookie;
@@ -85,20 +86,13 @@ pub struct VisitorResponse {
 /// # Errors
 /// `unauthorized`, `forbidden`, `invalid`.
 pub async fn issue(
-    caller: Keyed,
+    caller: Allowed<IssueTickets>,
     body: web::Bytes,
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
-    let key = Some(caller.principal.id.clone());
-    let ticket = match read::<TicketRequest>(&body)?.user {
-        None => Ticket {
-            principal: caller.principal.clone(),
-            visitor: None,
-            bot: None,
-            origin: None,
-            key,
-        },
+    let (who, name) = match read::<TicketRequest>(&body)?.user {
+        None => (caller.who.clone(), caller.name.clone()),
         Some(user) => {
             let fits = |text: &str| is_name(text, NAME_CHARS);
             if user.id.is_empty() || !fits(&user.id) || !fits(&user.name) {
@@ -108,19 +102,18 @@ pub async fn issue(
             }
             let visitor = VisitorId::generate();
             let visitor = visitors::upsert_external(&scope, visitor, &user.id, &user.name).await?;
-            let principal = Principal {
-                kind: PrincipalKind::User,
-                id: user.id,
-                name: visitor.name,
+            let who = Who::User {
+                id: visitor.id,
+                external: user.id,
             };
-            Ticket {
-                principal,
-                visitor: Some(visitor.id),
-                bot: None,
-                origin: None,
-                key,
-            }
+            (who, visitor.name)
         }
+    };
+    let ticket = Ticket {
+        who,
+        name,
+        origin: None,
+        key: caller.key().map(str::to_owned),
     };
     let response = mint(scope, ticket).await?;
     Ok(HttpResponse::Created().json(response))
@@ -146,13 +139,11 @@ pub async fn issue_to_widget(
     let tokens = [told.as_deref(), kept.as_deref()];
     let (visitor, token) = known_or_new(&scope, bot, tokens).await?;
     let ticket = Ticket {
-        principal: Principal {
-            kind: PrincipalKind::Visitor,
-            id: visitor.id.to_string(),
-            name: visitor.name,
+        who: Who::Visitor {
+            id: visitor.id,
+            bot,
         },
-        visitor: Some(visitor.id),
-        bot: Some(bot),
+        name: visitor.name,
         origin: page.map(str::to_owned),
         key: None,
     };

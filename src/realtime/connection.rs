@@ -16,7 +16,7 @@ use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hubbub_actors::{Caller, ConnectionPermit, Hub, Rejection, capacity};
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Welcome};
-use hubbub_protocol::{CloseCode, ConnectionId, PrincipalKind, ServerFrame, SessionId, client};
+use hubbub_protocol::{CloseCode, ConnectionId, ServerFrame, SessionId, client};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -107,13 +107,7 @@ impl Connection {
             return;
         };
         let caller = self.caller.clone();
-        let role = hubbub_protocol::Role::Visitor;
-        let post = hubbub_actors::Post {
-            id,
-            role,
-            text,
-            metadata,
-        };
+        let post = hubbub_actors::Post { id, text, metadata };
         let posting = async move { handle.post_message(caller, post).await };
         self.ask(posting, ctx, move |posted, connection, ctx| match posted {
             Ok(posted) => {
@@ -262,15 +256,14 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(capacity::CONNECTION_MAILBOX);
         let close = ctx.address().recipient::<Close>().downgrade();
         let connections = self.admission.connections();
-        let principal = &self.caller.principal;
-        let key = (principal.kind == PrincipalKind::ApiKey).then(|| principal.id.as_str().into());
+        let (principal, key) = (self.caller.principal(), self.caller.key().map(Into::into));
         self.entry = Some(connections.enter(self.id, close, self.cut.clone(), key));
         self.span()
-            .in_scope(|| tracing::debug!(principal = %self.caller.principal.id, "connected"));
+            .in_scope(|| tracing::debug!(principal = %principal.id, "connected"));
         let welcome = Welcome {
             connection: self.id,
             tenant: self.caller.tenant,
-            principal: self.caller.principal.clone(),
+            principal,
             heartbeat_ms: u64::try_from(self.config.heartbeat.as_millis()).unwrap_or(u64::MAX),
             limits: self.config.limits,
         };

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use hubbub_protocol::{BotId, Principal, PrincipalKind, TenantId, VisitorId};
+use hubbub_actors::Who;
+use hubbub_protocol::{BotId, TenantId, VisitorId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -22,11 +23,9 @@ const DELETE_EXPIRED: &str = "SELECT delete_expired_tickets() AS gone";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// Who connects with it.
-    pub principal: Principal,
-    /// The visitor behind the principal.
-    pub visitor: Option<VisitorId>,
-    /// The bot of the widget it was minted for.
-    pub bot: Option<BotId>,
+    pub who: Who,
+    /// Their name.
+    pub name: String,
     /// The page it was issued to. `None`: it was not asked for by a page.
     pub origin: Option<String>,
     /// The API key that issued it, by its public id: revoked, it takes its tickets along.
@@ -44,7 +43,12 @@ pub async fn insert(
     lifetime: Duration,
 ) -> Result<(), StorageError> {
     let digest = ticket_sha256.as_slice();
-    let kind = kind_name(ticket.principal.kind);
+    let (kind, id) = kind_and_id(&ticket.who);
+    let (visitor, bot) = match &ticket.who {
+        Who::Visitor { id, bot } => (Some(id.0), Some(bot.0)),
+        Who::User { id, .. } => (Some(id.0), None),
+        Who::Operator { .. } | Who::Key { .. } => (None, None),
+    };
     scope
         .execute(
             INSERT,
@@ -52,10 +56,10 @@ pub async fn insert(
                 &scope.tenant().0,
                 &digest,
                 &kind,
-                &ticket.principal.id,
-                &ticket.principal.name,
-                &ticket.visitor.map(|id| id.0),
-                &ticket.bot.map(|id| id.0),
+                &id,
+                &ticket.name,
+                &visitor,
+                &bot,
                 &ticket.origin,
                 &ticket.key,
                 &lifetime.as_secs_f64(),
@@ -99,38 +103,35 @@ fn read(row: &Row) -> Result<Option<(TenantId, Ticket)>, StorageError> {
     if !fields.get::<bool>("live")? {
         return Ok(None);
     }
-    let kind: String = fields.get("principal_kind")?;
-    let kind = kind_of(&kind).ok_or_else(|| fields.unreadable("principal_kind"))?;
-    let ticket = Ticket {
-        principal: Principal {
-            kind,
-            id: fields.get("principal_id")?,
-            name: fields.get("principal_name")?,
+    let id: String = fields.get("principal_id")?;
+    let visitor = || fields.get::<Uuid>("visitor_id").map(VisitorId);
+    let who = match fields.get("principal_kind")? {
+        "visitor" => Who::Visitor {
+            id: visitor()?,
+            bot: BotId(fields.get("bot_id")?),
         },
-        visitor: fields.get::<Option<Uuid>>("visitor_id")?.map(VisitorId),
-        bot: fields.get::<Option<Uuid>>("bot_id")?.map(BotId),
+        "user" => Who::User {
+            id: visitor()?,
+            external: id,
+        },
+        "api_key" => Who::Key { id },
+        _ => return Err(fields.unreadable("principal_kind")),
+    };
+    let ticket = Ticket {
+        who,
+        name: fields.get("principal_name")?,
         origin: fields.get("origin")?,
         key: fields.get("key_id")?,
     };
     Ok(Some((TenantId(fields.get("tenant_id")?), ticket)))
 }
 
-fn kind_name(kind: PrincipalKind) -> &'static str {
-    match kind {
-        PrincipalKind::Visitor => "visitor",
-        PrincipalKind::User => "user",
-        PrincipalKind::Operator => "operator",
-        PrincipalKind::ApiKey => "api_key",
+/// The columns `principal_kind` and `principal_id`.
+fn kind_and_id(who: &Who) -> (&'static str, String) {
+    match who {
+        Who::Visitor { id, .. } => ("visitor", id.to_string()),
+        Who::User { external, .. } => ("user", external.clone()),
+        Who::Operator { id, .. } => ("operator", id.clone()),
+        Who::Key { id } => ("api_key", id.clone()),
     }
-}
-
-fn kind_of(name: &str) -> Option<PrincipalKind> {
-    [
-        PrincipalKind::Visitor,
-        PrincipalKind::User,
-        PrincipalKind::Operator,
-        PrincipalKind::ApiKey,
-    ]
-    .into_iter()
-    .find(|kind| kind_name(*kind) == name)
 }

@@ -401,7 +401,10 @@ async fn orphans_are_claimed_once_and_the_old_node_is_fenced_out() {
     for claim in claims {
         let (node, replies) = claim.await.unwrap();
         for (tenant, reply) in replies {
-            assert_eq!((tenant, reply.node, reply.claim), (f.tenant, node, Claim::FIRST.next()));
+            assert_eq!(
+                (tenant, reply.node, reply.claim),
+                (f.tenant, node, Claim::FIRST.next())
+            );
             assert!(
                 claimed.insert(reply.reply, reply).is_none(),
                 "claimed twice"

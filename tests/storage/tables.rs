@@ -7,8 +7,9 @@ use hubbub::storage::sessions::SessionFilter;
 use hubbub::storage::tickets::Ticket;
 use hubbub::storage::visitors::Visitor;
 use hubbub::storage::{api_keys, bots, sessions, tickets, visitors};
+use hubbub_actors::Who;
 use hubbub_actors::ports::{Append, MessageStore as _, NewSession, PageSize, StoreError};
-use hubbub_protocol::{BotId, Principal, PrincipalKind, Seq, SessionId, VisitorId};
+use hubbub_protocol::{BotId, Seq, SessionId, VisitorId};
 
 use crate::fixture::{Fixture, message, new_bot, page, seed};
 
@@ -159,13 +160,10 @@ async fn visitors_are_known_again_by_token_and_by_the_tenants_own_id() {
 async fn of_a_thousand_redeemers_one_gets_the_ticket() {
     let f = Fixture::new().await;
     let ticket = Ticket {
-        principal: Principal {
-            kind: PrincipalKind::User,
-            id: String::from("u"),
-            name: String::new(),
+        who: Who::Key {
+            id: String::from("k"),
         },
-        visitor: None,
-        bot: Some(f.bot),
+        name: String::from("A program"),
         origin: Some(String::from("https://acme.example")),
         key: None,
     };

@@ -81,9 +81,8 @@ impl Session {
         for pending in record.pending {
             // Under a later claim it is being ended, by the lease keeper; under an older fence it is not
             // the bot's to answer any more.
-            let is_ours = pending.node == node
-                && pending.claim == Claim::FIRST
-                && pending.fence == fence;
+            let is_ours =
+                pending.node == node && pending.claim == Claim::FIRST && pending.fence == fence;
             if is_ours && !live.is_ending(pending.reply) {
                 live.state.apply(SessionEvent::QuestionFound(Question {
                     reply: pending.reply,

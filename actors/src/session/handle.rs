@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{
-    BotId, ConnectionId, ErrorCode, Principal, Seq, SessionId, TenantId, VisitorId,
-};
+use hubbub_protocol::{ConnectionId, ErrorCode, Seq, SessionId};
 use tokio::sync::oneshot;
 
 use super::Session;
@@ -13,32 +11,11 @@ use super::messages::{
     EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, Reconcile,
     Signal, SignalKind, StopReply,
 };
+use crate::caller::Caller;
 use crate::capacity;
 use crate::device::Outlet;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
-
-/// On whose behalf something is asked of a session. Known from credentials alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The tenant of the credentials.
-    pub tenant: TenantId,
-    /// Set for visitors and users, who may only see their own sessions.
-    pub visitor: Option<VisitorId>,
-    /// Set for whoever came by a bot's widget, with a ticket or a token of it: sessions of other bots are not
-    /// for them.
-    pub bot: Option<BotId>,
-    /// As others see them.
-    pub principal: Principal,
-}
-
-impl Caller {
-    /// Whether they may know of a session of this visitor with this bot. Asked at every door.
-    pub fn may_know(&self, visitor: Option<VisitorId>, bot: BotId) -> bool {
-        let is_own = self.visitor.is_none() || self.visitor == visitor;
-        is_own && self.bot.is_none_or(|only| only == bot)
-    }
-}
 
 /// A live session. Holding one keeps it live; it is not to be cloned to send (a clone has a slot of
 /// its own in the mailbox), so it is not `Clone`.

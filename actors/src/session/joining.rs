@@ -43,7 +43,7 @@ impl Session {
         }
         let mut device = Device::new(
             join.device,
-            caller.principal,
+            caller.principal(),
             session,
             live.feed.end(),
             outlet,

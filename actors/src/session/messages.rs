@@ -2,12 +2,12 @@
 
 use actix::prelude::*;
 use hubbub_protocol::{
-    ClientMessageId, ConnectionId, EndedReply, Epoch, Metadata, ReplyId, Role, Seq, Timestamp,
+    ClientMessageId, ConnectionId, EndedReply, Epoch, Metadata, ReplyId, Seq, Timestamp,
 };
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::Caller;
+use crate::caller::Caller;
 use crate::device::Outlet;
 use crate::rejection::Rejection;
 
@@ -60,8 +60,6 @@ pub(crate) struct PostMessage {
 pub struct Post {
     /// The writer's id of it.
     pub id: ClientMessageId,
-    /// In which role.
-    pub role: Role,
     /// What it says.
     pub text: String,
     /// Kept with it.

@@ -10,7 +10,8 @@ use tracing::Instrument;
 
 use super::messages::PostMessage;
 use super::state::{Question, SessionEvent};
-use super::{Caller, Post, Posted, Session, encode};
+use super::{Post, Posted, Session, encode};
+use crate::caller::{Caller, Permission};
 use crate::ending::END_RETRY;
 use crate::ports::{Append, Appended, NewMessage, OwedReply, StoredMessage};
 use crate::rejection::Rejection;
@@ -90,9 +91,11 @@ impl Session {
                 "this assistant does not exist any more",
             ));
         };
-        let asks = bot.replies && post.role == Role::Visitor;
+        caller.check(Permission::Chat)?;
+        let role = caller.role();
+        let asks = bot.replies && role == Role::Visitor;
         live.state.decide_post(asks)?;
-        let visitor = caller.visitor.filter(|_| asks);
+        let visitor = caller.visitor().filter(|_| asks);
         let share = visitor.map(|visitor| ports.visitors.admit_reply((tenant, visitor)));
         let share = share.transpose()?;
         live.permit.tenant().admit_message()?;
@@ -105,8 +108,8 @@ impl Session {
             tenant,
             session,
             id: post.id,
-            role: post.role,
-            author: caller.principal.name.clone(),
+            role,
+            author: caller.name.clone(),
             text: post.text,
             metadata: post.metadata,
             reply: reply.map(|reply| OwedReply { reply, node, fence }),

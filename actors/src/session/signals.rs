@@ -21,7 +21,7 @@ impl Session {
         if !live.devices.iter().any(|d| d.id == signal.device) {
             return Err(Rejection::not_joined());
         }
-        let who = signal.caller.principal.clone();
+        let who = signal.caller.principal();
         let frame = match signal.what {
             SignalKind::Typing(on) => ServerFrame::Typing(TypingFrame { session, who, on }),
             // Nobody has read what is not written.

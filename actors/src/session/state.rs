@@ -323,7 +323,10 @@ mod tests {
         state.apply(SessionEvent::AnswerBegun);
         assert!(state.accepts_from(asked.reply, Fence(3)));
         assert!(!state.accepts_from(asked.reply, Fence(2)), "stale fence");
-        assert!(!state.accepts_from(ReplyId::generate(), Fence(3)), "another reply");
+        assert!(
+            !state.accepts_from(ReplyId::generate(), Fence(3)),
+            "another reply"
+        );
         state.apply(SessionEvent::AnswerEnding);
         assert!(!state.accepts_from(asked.reply, Fence(3)), "after its end");
         assert!(state.decide_stop().is_err());

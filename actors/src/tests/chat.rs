@@ -7,11 +7,11 @@ use hubbub_protocol::{
     BotId, ClientMessageId, ErrorCode, ReplyState, Role, Seq, ServerFrame, SessionId, VisitorId,
 };
 
-use super::node::{Node, caller, join_request, post, run};
+use super::node::{Node, caller, join_request, pass, post, run};
 use super::view::End;
 use crate::ports::{TenantLimits, TurnRole};
 use crate::testing::{Step, channel_outlet};
-use crate::{Caller, Rejection};
+use crate::{Caller, OperatorRole, Rejection, Who};
 
 #[test]
 fn three_devices_get_identical_frames_and_a_reply_streams_to_one_end() {
@@ -228,11 +228,7 @@ fn a_deleted_bot_refuses_messages_and_new_sessions() {
 fn who_came_for_one_bot_opens_no_session_of_another() {
     run(async || {
         let node = Node::start();
-        let ann = Caller {
-            visitor: Some(VisitorId::generate()),
-            bot: Some(node.bot),
-            ..node.caller()
-        };
+        let ann = node.visitor(VisitorId::generate());
         let other = node.store.add_bot(node.tenant);
         let refused = node.hub.open_session(&ann, other).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::Forbidden);
@@ -270,14 +266,13 @@ fn a_session_of_another_tenant_or_visitor_or_of_nobody_does_not_exist() {
         let session = node.open_for(Some(ann)).await;
         let other_tenant = node.store.add_tenant(TenantLimits::default());
         let stranger = caller(other_tenant, "eve");
-        let other_visitor = Caller {
-            visitor: Some(VisitorId::generate()),
-            ..node.caller()
-        };
+        let other_visitor = node.visitor(VisitorId::generate());
         // Ann herself, on the page of another bot.
         let elsewhere = Caller {
-            visitor: Some(ann),
-            bot: Some(node.store.add_bot(node.tenant)),
+            who: Who::Visitor {
+                id: ann,
+                bot: node.store.add_bot(node.tenant),
+            },
             ..node.caller()
         };
         for is_live in [false, true] {
@@ -294,11 +289,7 @@ fn a_session_of_another_tenant_or_visitor_or_of_nobody_does_not_exist() {
         }
         let refused = ask_all(&node, &node.caller(), SessionId::generate()).await;
         assert!(refused.iter().all(|r| *r == Rejection::no_session()));
-        let owner = Caller {
-            visitor: Some(ann),
-            bot: Some(node.bot),
-            ..node.caller()
-        };
+        let owner = node.visitor(ann);
         let (outlet, mut log) = channel_outlet(8);
         let handle = node.handle(session);
         handle
@@ -307,6 +298,31 @@ fn a_session_of_another_tenant_or_visitor_or_of_nobody_does_not_exist() {
             .unwrap();
         assert!(matches!(log.next().await, Some(ServerFrame::Joined(_))));
         assert_eq!(node.store.messages(session).len(), 1);
+    });
+}
+
+#[test]
+fn an_operator_who_only_reads_along_writes_and_stops_nothing() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open_for(Some(VisitorId::generate())).await;
+        let handle = node.handle(session);
+        let viewer = node.operator(OperatorRole::Viewer);
+        let (outlet, mut log) = channel_outlet(8);
+        let join = join_request(None);
+        let joined = handle.join(viewer.clone(), join, Box::new(outlet)).await;
+        assert!(joined.is_ok(), "every session of the tenant is to be read");
+        assert!(matches!(log.next().await, Some(ServerFrame::Joined(_))));
+        let post = post(ClientMessageId::generate(), "hello");
+        let posted = handle.post_message(viewer.clone(), post).await;
+        assert_eq!(posted.unwrap_err().code, ErrorCode::Forbidden);
+        node.upstream.then(vec![Step::text("so"), Step::Hang]);
+        node.post(session, "hi").await.unwrap();
+        pass(1).await;
+        let stopped = handle.stop_reply(viewer.clone()).await;
+        assert_eq!(stopped.unwrap_err().code, ErrorCode::Forbidden);
+        let opened = node.hub.open_session(&viewer, node.bot).await;
+        assert_eq!(opened.unwrap_err().code, ErrorCode::Forbidden);
     });
 }
 

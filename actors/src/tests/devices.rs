@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::node::{Node, caller, join_request, run};
 use super::view::View;
+use crate::OperatorRole;
 use crate::capacity;
 use crate::ports::{StoreError, UpstreamError};
 use crate::testing::{Fault, Step};
@@ -237,14 +238,9 @@ fn a_burst_of_a_thousand_posts_is_acknowledged_in_order_or_refused_typed() {
         // One handle, as of one connection: the mailbox's bound applies.
         let handle = node.handle(session);
         let posts = (0..1_000).map(|n| {
-            let message = crate::Post {
-                role: hubbub_protocol::Role::Operator,
-                ..super::node::post(
-                    hubbub_protocol::ClientMessageId::generate(),
-                    &format!("m{n}"),
-                )
-            };
-            handle.post_message(node.caller(), message)
+            let id = hubbub_protocol::ClientMessageId::generate();
+            let message = super::node::post(id, &format!("m{n}"));
+            handle.post_message(node.operator(OperatorRole::Agent), message)
         });
         let answers = futures_util::future::join_all(posts).await;
         let mut stored = Vec::new();

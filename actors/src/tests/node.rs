@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubbub_protocol::{
-    BotId, ClientMessageId, ConnectionId, NodeId, Principal, PrincipalKind, Role, Seq, ServerFrame,
-    SessionId, TenantId, VisitorId,
+    BotId, ClientMessageId, ConnectionId, NodeId, Seq, ServerFrame, SessionId, TenantId, VisitorId,
 };
 use tokio::time::timeout;
 
@@ -14,8 +13,8 @@ use super::view::View;
 use crate::ports::{TenantLimits, Upstream};
 use crate::testing::{DeviceLog, MemoryStore, ScriptedUpstream, channel_outlet};
 use crate::{
-    Caller, DefaultLimits, Hub, HubConfig, JoinRequest, PoolConfig, Post, Posted, Rejection,
-    SessionConfig, SessionHandle, VisitorLimits,
+    Caller, DefaultLimits, Hub, HubConfig, JoinRequest, OperatorRole, PoolConfig, Post, Posted,
+    Rejection, SessionConfig, SessionHandle, VisitorLimits,
 };
 
 /// Longer than anything that is waited for, in virtual time.
@@ -117,9 +116,9 @@ impl Node {
     }
 
     pub(super) async fn open_for(&self, visitor: Option<VisitorId>) -> SessionId {
-        let caller = Caller {
-            visitor,
-            ..self.caller()
+        let caller = match visitor {
+            Some(visitor) => self.visitor(visitor),
+            None => self.caller(),
         };
         self.hub.open_session(&caller, self.bot).await.unwrap()
     }
@@ -130,6 +129,25 @@ impl Node {
 
     pub(super) fn caller(&self) -> Caller {
         caller(self.tenant, "ann")
+    }
+
+    /// A visitor on the page of the node's bot.
+    pub(super) fn visitor(&self, id: VisitorId) -> Caller {
+        let bot = self.bot;
+        Caller {
+            who: Who::Visitor { id, bot },
+            ..self.caller()
+        }
+    }
+
+    pub(super) fn operator(&self, role: OperatorRole) -> Caller {
+        Caller {
+            who: Who::Operator {
+                id: "olga".to_owned(),
+                role,
+            },
+            ..self.caller()
+        }
     }
 
     pub(super) async fn post(&self, session: SessionId, text: &str) -> Result<Posted, Rejection> {
@@ -149,12 +167,10 @@ impl Node {
 
     /// Stores messages that nobody answers.
     pub(super) async fn note(&self, session: SessionId, text: &str) -> Posted {
-        let note = Post {
-            role: Role::Operator,
-            ..post(ClientMessageId::generate(), text)
-        };
+        let note = post(ClientMessageId::generate(), text);
+        let operator = self.operator(OperatorRole::Agent);
         let handle = self.handle(session);
-        handle.post_message(self.caller(), note).await.unwrap()
+        handle.post_message(operator, note).await.unwrap()
     }
 
     /// Joins with room for everything.
@@ -205,20 +221,16 @@ impl Node {
 pub(super) fn caller(tenant: TenantId, name: &str) -> Caller {
     Caller {
         tenant,
-        visitor: None,
-        bot: None,
-        principal: Principal {
-            kind: PrincipalKind::ApiKey,
+        who: Who::Key {
             id: name.to_owned(),
-            name: name.to_owned(),
         },
+        name: name.to_owned(),
     }
 }
 
 pub(super) fn post(id: ClientMessageId, text: &str) -> Post {
     Post {
         id,
-        role: Role::Visitor,
         text: text.to_owned(),
         metadata: None,
     }

@@ -226,7 +226,12 @@ fn an_orphan_claimed_while_storage_fails_is_ended_when_it_is_back() {
             node.store.break_next(Fault::AppendFails(away));
         }
         pass(40).await;
-        assert!(node.store.pending(session).iter().all(|p| p.claim == Claim::FIRST.next()));
+        assert!(
+            node.store
+                .pending(session)
+                .iter()
+                .all(|p| p.claim == Claim::FIRST.next())
+        );
         assert_eq!(node.store.pending(session).len(), 2);
         pass(60).await;
         assert!(node.store.pending(session).is_empty());

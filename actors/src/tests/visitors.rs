@@ -21,10 +21,7 @@ impl Visitor {
         for _ in 0..count {
             sessions.push(node.open_for(Some(visitor)).await);
         }
-        let caller = Caller {
-            visitor: Some(visitor),
-            ..node.caller()
-        };
+        let caller = node.visitor(visitor);
         Self { caller, sessions }
     }
 

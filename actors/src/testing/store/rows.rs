@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, Claim, ENDED_LOOK_BACK, Fence, FinishedReply,
-    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said, SessionRecord, StoreError, StoredMessage,
-    TenantLimits, Transcript,
+    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said, SessionRecord,
+    StoreError, StoredMessage, TenantLimits, Transcript,
 };
 
 /// Of an ended reply's text, what a page carries.

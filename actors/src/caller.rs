@@ -1,0 +1,205 @@
+//! Who acts, and what they may do: one type, and one table. Asked at every door.
+
+use hubbub_protocol::{BotId, ErrorCode, Principal, PrincipalKind, Role, TenantId, VisitorId};
+
+use crate::rejection::Rejection;
+
+/// On whose behalf something is asked. Known from credentials alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The tenant of the credentials.
+    pub tenant: TenantId,
+    /// Who it is.
+    pub who: Who,
+    /// Their name, for people to read; may be empty.
+    pub name: String,
+}
+
+/// Kinds of callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A person who chats through a bot's widget.
+    Visitor {
+        /// As the server knows them.
+        id: VisitorId,
+        /// Whose widget it is.
+        bot: BotId,
+    },
+    /// A person whom the tenant's own site knows.
+    User {
+        /// As the server knows them.
+        id: VisitorId,
+        /// As the site knows them.
+        external: String,
+    },
+    /// A person of the tenant's staff.
+    Operator {
+        /// As the tenant knows them.
+        id: String,
+        /// What the tenant lets them do.
+        role: OperatorRole,
+    },
+    /// A program of the tenant.
+    Key {
+        /// The API key's public id.
+        id: String,
+    },
+}
+
+/// What a tenant lets its staff do, from the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OperatorRole {
+    /// Reads along.
+    Viewer,
+    /// Writes to visitors.
+    Agent,
+    /// Also changes bots.
+    Admin,
+    /// As an admin.
+    Owner,
+}
+
+/// What is asked for. What a caller may see is another question: [`Caller::may_see`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// To open a session, to write in it, and to stop a reply.
+    Chat,
+    /// To create, read and change bots.
+    ManageBots,
+    /// To vouch for people of the tenant's own.
+    IssueTickets,
+}
+
+impl Caller {
+    /// Who may do what: all of it.
+    pub fn may(&self, permission: Permission) -> bool {
+        match permission {
+            Permission::Chat => self
+                .who
+                .rank()
+                .is_none_or(|role| role >= OperatorRole::Agent),
+            Permission::ManageBots => match &self.who {
+                Who::Key { .. } => true,
+                who => who.rank().is_some_and(|role| role >= OperatorRole::Admin),
+            },
+            Permission::IssueTickets => matches!(self.who, Who::Key { .. }),
+        }
+    }
+
+    /// [`may`](Self::may), as a refusal.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn check(&self, permission: Permission) -> Result<(), Rejection> {
+        let refusal = match permission {
+            Permission::Chat => "your role only reads along",
+            Permission::ManageBots | Permission::IssueTickets => "this needs an API key",
+        };
+        if self.may(permission) {
+            Ok(())
+        } else {
+            Err(Rejection::new(ErrorCode::Forbidden, refusal))
+        }
+    }
+
+    /// Whether they may know of a session of this visitor with this bot.
+    pub fn may_see(&self, visitor: Option<VisitorId>, bot: BotId) -> bool {
+        let is_own = self.visitor().is_none_or(|own| visitor == Some(own));
+        is_own && self.bot().is_none_or(|only| only == bot)
+    }
+
+    /// Whose sessions they are confined to; `None`: they see all of the tenant's.
+    pub fn visitor(&self) -> Option<VisitorId> {
+        match self.who {
+            Who::Visitor { id, .. } | Who::User { id, .. } => Some(id),
+            Who::Operator { .. } | Who::Key { .. } => None,
+        }
+    }
+
+    /// The bot they are confined to; `None`: every bot of the tenant is for them.
+    pub fn bot(&self) -> Option<BotId> {
+        match self.who {
+            Who::Visitor { bot, .. } => Some(bot),
+            Who::User { .. } | Who::Operator { .. } | Who::Key { .. } => None,
+        }
+    }
+
+    /// The public id of the API key they came with.
+    pub fn key(&self) -> Option<&str> {
+        match &self.who {
+            Who::Key { id } => Some(id),
+            Who::Visitor { .. } | Who::User { .. } | Who::Operator { .. } => None,
+        }
+    }
+
+    /// In which role they write. A key writes what visitors of the tenant's own programs say.
+    pub fn role(&self) -> Role {
+        match self.who {
+            Who::Visitor { .. } | Who::User { .. } | Who::Key { .. } => Role::Visitor,
+            Who::Operator { .. } => Role::Operator,
+        }
+    }
+
+    /// As others see them.
+    pub fn principal(&self) -> Principal {
+        let (kind, id) = match &self.who {
+            Who::Visitor { id, .. } => (PrincipalKind::Visitor, id.to_string()),
+            Who::User { external, .. } => (PrincipalKind::User, external.clone()),
+            Who::Operator { id, .. } => (PrincipalKind::Operator, id.clone()),
+            Who::Key { id } => (PrincipalKind::ApiKey, id.clone()),
+        };
+        let name = self.name.clone();
+        Principal { kind, id, name }
+    }
+}
+
+impl Who {
+    /// An operator's role; `None` for everybody else.
+    fn rank(&self) -> Option<OperatorRole> {
+        match self {
+            Self::Operator { role, .. } => Some(*role),
+            Self::Visitor { .. } | Self::User { .. } | Self::Key { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may(who: Who) -> [bool; 3] {
+        let caller = Caller {
+            tenant: TenantId::generate(),
+            who,
+            name: String::new(),
+        };
+        let asked = [
+            Permission::Chat,
+            Permission::ManageBots,
+            Permission::IssueTickets,
+        ];
+        asked.map(|permission| {
+            assert_eq!(caller.check(permission).is_ok(), caller.may(permission));
+            caller.may(permission)
+        })
+    }
+
+    #[test]
+    fn nobody_has_more_than_their_kind_and_role_give() {
+        let id = VisitorId::generate();
+        let bot = BotId::generate();
+        assert_eq!(may(Who::Visitor { id, bot }), [true, false, false]);
+        let external = "ada".to_owned();
+        assert_eq!(may(Who::User { id, external }), [true, false, false]);
+        let operator = |role| Who::Operator {
+            id: "bo".to_owned(),
+            role,
+        };
+        assert_eq!(may(operator(OperatorRole::Viewer)), [false; 3]);
+        assert_eq!(may(operator(OperatorRole::Agent)), [true, false, false]);
+        assert_eq!(may(operator(OperatorRole::Admin)), [true, true, false]);
+        assert_eq!(may(operator(OperatorRole::Owner)), [true, true, false]);
+        let id = "key".to_owned();
+        assert_eq!(may(Who::Key { id }), [true; 3]);
+    }
+}
