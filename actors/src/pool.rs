@@ -19,13 +19,13 @@ use hubbub_protocol::SessionId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-pub(crate) use handle::{Outcome, Permit, PoolHandle, Wish};
+pub(crate) use handle::{Outcome, Permit, PoolHandle, Request};
 
 use crate::ports::Upstream;
 use crate::rejection::Rejection;
 use handle::{Acquire, Learn, OwnHandle, Release};
 use health::{Change, Returned};
-use state::{Admission, PoolState, Ticket, Waiting};
+use state::{Admission, PoolState, Ticket};
 
 /// How often places in the queue are told to those who wait.
 const PLACE_INTERVAL: Duration = Duration::from_millis(500);
@@ -46,6 +46,22 @@ pub struct PoolConfig {
     pub first_sign_wait: Duration,
 }
 
+impl PoolConfig {
+    /// The upstreams of a route, by index, best first; names that are not configured (any more) are skipped.
+    fn resolve(&self, route: &[String]) -> Vec<usize> {
+        let route = if route.is_empty() {
+            &self.default_route
+        } else {
+            route
+        };
+        if route.is_empty() {
+            return (0..self.upstreams.len()).collect();
+        }
+        let of_name = |name: &String| self.upstreams.iter().position(|up| up.name() == name);
+        route.iter().filter_map(of_name).collect()
+    }
+}
+
 /// Where a waiting reply stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -60,7 +76,6 @@ pub struct Place {
 struct Asking {
     session: SessionId,
     model: Option<String>,
-    route: Arc<[usize]>,
     place: watch::Sender<Option<Place>>,
     /// When what was told last will have passed.
     promised: Instant,
@@ -88,7 +103,7 @@ impl Asking {
 
 /// The actor.
 pub(crate) struct LlmPool {
-    config: PoolConfig,
+    config: Arc<PoolConfig>,
     state: PoolState,
     asking: HashMap<Ticket, Asking>,
     generation: u64,
@@ -97,7 +112,7 @@ pub(crate) struct LlmPool {
 }
 
 impl LlmPool {
-    fn new(config: PoolConfig, generation: u64, own: OwnHandle) -> Self {
+    fn new(config: Arc<PoolConfig>, generation: u64, own: OwnHandle) -> Self {
         let slots = config
             .upstreams
             .iter()
@@ -113,27 +128,6 @@ impl LlmPool {
         };
         pool.record();
         pool
-    }
-
-    /// A bot's route as indices; names that are not configured (any more) are skipped.
-    fn resolve(&self, route: &[String]) -> Vec<usize> {
-        let route = if route.is_empty() {
-            &self.config.default_route
-        } else {
-            route
-        };
-        let upstreams = &self.config.upstreams;
-        if route.is_empty() {
-            return (0..upstreams.len()).collect();
-        }
-        route
-            .iter()
-            .filter_map(|name| {
-                upstreams
-                    .iter()
-                    .position(|upstream| upstream.name() == name)
-            })
-            .collect()
     }
 
     fn grant(&mut self, ticket: Ticket, index: usize) {
@@ -155,14 +149,12 @@ impl LlmPool {
         let permit = Permit {
             upstream: upstream.clone(),
             index,
-            route: asking.route,
             generation: self.generation,
             returned,
             held_since: Instant::now(),
             pool: PoolHandle {
                 actor,
-                queue_wait: self.config.queue_wait,
-                first_sign_wait: self.config.first_sign_wait,
+                config: self.config.clone(),
             },
         };
         // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
@@ -251,30 +243,24 @@ impl Handler<Acquire> for LlmPool {
     type Result = ();
 
     fn handle(&mut self, ask: Acquire, ctx: &mut Self::Context) {
-        let Acquire { wish, place, grant } = ask;
-        let route = self.resolve(&wish.route);
-        let mut remaining = route.clone();
-        remaining.retain(|index| !wish.excluded.contains(index));
-        let waiting = Waiting {
-            session: wish.session,
-            model: wish.model.clone(),
-            route: remaining,
-            tried: wish.tried,
-        };
+        let Acquire {
+            request,
+            place,
+            grant,
+        } = ask;
         if self.state.waiting() >= self.config.queue_len {
             // Whoever left the line must not keep others out of it.
             self.grant_waiting();
         }
         let now = Instant::now();
         let mut asking = Asking {
-            session: wish.session,
-            model: wish.model,
-            route: route.into(),
+            session: request.session,
+            model: request.model.clone(),
             place,
             promised: now,
             grant,
         };
-        let refused = match self.state.admit(now, waiting) {
+        let refused = match self.state.admit(now, request) {
             Admission::Granted(ticket, index) => {
                 self.asking.insert(ticket, asking);
                 self.grant(ticket, index);

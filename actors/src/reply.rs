@@ -1,7 +1,7 @@
 //! Reply: one answer being generated.
 //!
-//! Started by its session, on the same worker; ends with its stream. It waits for a slot, builds the
-//! prompt, streams, and retries or goes to the next upstream as long as nothing was shown. If it dies,
+//! Started by its session, on the same worker; ends with its stream. It reads the conversation, waits for a
+//! slot, streams, and retries or goes to the next upstream as long as nothing was shown. If it dies,
 //! its session notices and the reply ends as failed; if its session dies, it stops at the next word and
 //! the upstream's request is closed.
 
@@ -25,8 +25,8 @@ use tracing::Instrument;
 use crate::absence::Absence;
 use crate::capacity;
 use crate::ending::failed;
-use crate::pool::{Permit, Wish};
-use crate::ports::{BotConfig, ChatRequest, Fence, MessageStore, ReplyEnd, UpstreamError};
+use crate::pool::{Permit, Request};
+use crate::ports::{BotConfig, ChatRequest, ChatTurn, Fence, ReplyEnd, Said, UpstreamError};
 use crate::rejection::Rejection;
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
@@ -134,10 +134,20 @@ impl Work {
 
     /// Attempts an answer until there is one, or no more is to be attempted.
     async fn answer(&self) -> Result<(ReplyEnd, Option<Usage>), Stopped> {
-        let mut attempts = Attempts::new(self.ports.pool.first_sign_wait());
+        let mut route = self.ports.pool.route(&self.task.bot.route);
+        if route.is_empty() {
+            return Err(Stopped::Rejected(Rejection::unavailable()));
+        }
+        let said = self.said(&route).await?;
+        // What cannot read as much is not asked.
+        route.retain(|(_, window)| self.turns(&said, *window).is_some());
+        if route.is_empty() {
+            return Err(Stopped::Rejected(ends::too_large()));
+        }
+        let route = route.into_iter().map(|(index, _)| index).collect();
+        let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
         // The pause before an upstream is asked again.
         let mut owed = None;
-        let mut fits = false;
         loop {
             let mut permit = self.acquire(&attempts).await?;
             if attempts.tried().contains(&permit.index())
@@ -149,22 +159,16 @@ impl Work {
                 permit = self.acquire(&attempts).await?;
             }
             attempts.begin(Instant::now());
-            let (index, route) = (permit.index(), permit.route().clone());
-            let error = match self.attempt(permit, &attempts).await? {
+            let index = permit.index();
+            let error = match self.attempt(permit, &said, &attempts).await? {
                 Attempted::Ended(end, usage) => return Ok((end, usage)),
-                Attempted::Failed(error) => {
-                    fits = true;
-                    error
-                }
-                Attempted::TooLarge => UpstreamError::Refused,
+                Attempted::Failed(error) => error,
             };
-            let now = Instant::now();
-            let next = attempts.after(index, &route, error, now, &mut rand::rng());
+            let next = attempts.after(index, error, Instant::now(), &mut rand::rng());
             let next = match (next, error) {
                 (Some(next), _) => next,
                 (None, UpstreamError::Filtered) => return Ok((ends::filtered(), None)),
-                (None, _) if fits => return Err(Stopped::Rejected(ends::no_answer())),
-                (None, _) => return Err(Stopped::Rejected(ends::too_large())),
+                (None, _) => return Err(Stopped::Rejected(ends::no_answer())),
             };
             owed = next.elsewhere.then_some(next.pause);
             if !next.elsewhere {
@@ -175,11 +179,19 @@ impl Work {
 
     /// Asks one upstream. It has failed only if nothing was shown: after the first word another answer
     /// would be spliced to this one.
-    async fn attempt(&self, permit: Permit, attempts: &Attempts) -> Result<Attempted, Stopped> {
-        // Built per attempt: upstreams differ in how much they can read. No slot of the database is held
-        // while the answer streams.
-        let Some(request) = self.request(&permit).await? else {
-            return Ok(Attempted::TooLarge);
+    async fn attempt(
+        &self,
+        permit: Permit,
+        said: &[Said],
+        attempts: &Attempts,
+    ) -> Result<Attempted, Stopped> {
+        let bot = &self.task.bot;
+        let turns = self.turns(said, permit.upstream().context_tokens());
+        let request = ChatRequest {
+            model: bot.model.clone(),
+            turns: turns.ok_or(Stopped::Rejected(ends::too_large()))?,
+            max_output_tokens: bot.max_output_tokens,
+            request_id: self.reply.to_string(),
         };
         let model = request
             .model
@@ -240,15 +252,14 @@ impl Work {
 
     /// Waits for a slot and tells the session its place meanwhile.
     async fn wait_in_line(&self, attempts: &Attempts, until: Instant) -> Result<Permit, Stopped> {
-        let wish = Wish {
+        let request = Request {
             session: self.task.session,
             model: self.task.bot.model.clone(),
-            route: self.task.bot.route.clone().into(),
-            excluded: attempts.excluded().to_vec(),
+            route: attempts.left().collect(),
             tried: attempts.tried().to_vec(),
         };
         let (place, mut places) = watch::channel(None);
-        let granted = self.ports.pool.acquire(wish, until, place);
+        let granted = self.ports.pool.acquire(request, until, place);
         tokio::pin!(granted);
         loop {
             tokio::select! {
@@ -264,28 +275,27 @@ impl Work {
         }
     }
 
-    /// What to ask this upstream; `None` if the question does not fit in what it can read.
-    async fn request(&self, permit: &Permit) -> Result<Option<ChatRequest>, Stopped> {
+    /// The conversation, as much of it as the largest window of the route holds. Read before there is a slot:
+    /// none is held while the database works, nor the database's while the answer streams.
+    async fn said(&self, route: &[(usize, u32)]) -> Result<Vec<Said>, Stopped> {
         let ReplyTask {
             tenant,
             session,
             to,
-            bot,
             ..
-        } = &self.task;
-        let store: &dyn MessageStore = &*self.ports.store;
-        let window = permit.upstream().context_tokens();
-        let said = store
-            .list_prompt(*tenant, *session, *to, prompt::page_size(window))
+        } = self.task;
+        let largest = route.iter().map(|(_, window)| *window).max();
+        let size = prompt::page_size(largest.unwrap_or_default());
+        let read = self.ports.store.list_prompt(tenant, session, to, size);
+        let said = read
             .await
             .map_err(|error| Stopped::Rejected(error.into()))?;
-        let turns = prompt::build(bot, said, *to, window);
-        Ok(turns.map(|turns| ChatRequest {
-            model: bot.model.clone(),
-            turns,
-            max_output_tokens: bot.max_output_tokens,
-            request_id: self.reply.to_string(),
-        }))
+        Ok(turns::conversation(said, to))
+    }
+
+    /// The prompt for a window of tokens; `None` if the question does not fit in it.
+    fn turns(&self, said: &[Said], window: u32) -> Option<Vec<ChatTurn>> {
+        prompt::build(&self.task.bot, said, self.task.to, window)
     }
 
     /// Tells the session, one message at a time: a full mailbox slows the reading of the upstream.
@@ -305,8 +315,6 @@ enum Attempted {
     Ended(ReplyEnd, Option<Usage>),
     /// Nothing was shown: another may be made.
     Failed(UpstreamError),
-    /// None was made: this upstream cannot read as much.
-    TooLarge,
 }
 
 enum Stopped {

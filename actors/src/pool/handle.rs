@@ -45,18 +45,16 @@ impl From<UpstreamError> for Outcome {
     }
 }
 
-/// What a reply asks for.
+/// What a reply asks for: a slot, for a prompt that exists.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct Request {
     /// For whom.
     pub(crate) session: SessionId,
     /// The model asked for, if not each upstream's own.
     pub(crate) model: Option<String>,
-    /// Names of upstreams, best first; empty for the default route.
-    pub(crate) route: Arc<[String]>,
-    /// Not these.
-    pub(crate) excluded: Vec<usize>,
-    /// These failed the reply, as often as they are named: others first.
+    /// Upstreams that will do, best first.
+    pub(crate) route: Vec<usize>,
+    /// Those that have failed this reply, as often as they did: others go first.
     pub(crate) tried: Vec<usize>,
 }
 
@@ -64,8 +62,6 @@ pub(crate) struct Wish {
 pub(crate) struct Permit {
     pub(super) upstream: Arc<dyn Upstream>,
     pub(super) index: usize,
-    /// Every upstream of the reply's route.
-    pub(super) route: Arc<[usize]>,
     pub(super) generation: u64,
     pub(super) returned: Returned,
     pub(super) held_since: Instant,
@@ -79,10 +75,6 @@ impl Permit {
 
     pub(crate) fn index(&self) -> usize {
         self.index
-    }
-
-    pub(crate) fn route(&self) -> &Arc<[usize]> {
-        &self.route
     }
 
     /// Tells that the upstream answers while the answer goes on: others need not wait for its end.
@@ -118,7 +110,7 @@ impl Drop for Permit {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Acquire {
-    pub(super) wish: Wish,
+    pub(super) request: Request,
     pub(super) place: watch::Sender<Option<Place>>,
     pub(super) grant: oneshot::Sender<Result<Permit, Rejection>>,
 }
@@ -147,51 +139,60 @@ pub(super) type OwnHandle = Arc<OnceLock<Weak<Permanent<LlmPool>>>>;
 #[derive(Clone)]
 pub(crate) struct PoolHandle {
     pub(super) actor: Arc<Permanent<LlmPool>>,
-    pub(super) queue_wait: Duration,
-    pub(super) first_sign_wait: Duration,
+    pub(super) config: Arc<PoolConfig>,
 }
 
 impl PoolHandle {
     pub(crate) fn start(config: PoolConfig, fatal: Fatal) -> Self {
-        let (queue_wait, first_sign_wait) = (config.queue_wait, config.first_sign_wait);
+        let config = Arc::new(config);
         let generations = std::cell::Cell::new(0);
         // The pool hands out permits that lead back to it, so it needs its own handle once it exists.
         let own = OwnHandle::default();
-        let slot = own.clone();
+        let (slot, of_actor) = (own.clone(), config.clone());
         let actor = Permanent::start("llm_pool", capacity::POOL_MAILBOX, fatal, move || {
             generations.set(generations.get() + 1);
-            LlmPool::new(config.clone(), generations.get(), slot.clone())
+            LlmPool::new(of_actor.clone(), generations.get(), slot.clone())
         });
         // Set once, right here, before anybody can send the pool anything.
         let _already_set = own.set(Arc::downgrade(&actor));
-        Self {
-            actor,
-            queue_wait,
-            first_sign_wait,
-        }
+        Self { actor, config }
     }
 
     /// Longest wait for a slot.
     pub(crate) fn queue_wait(&self) -> Duration {
-        self.queue_wait
+        self.config.queue_wait
     }
 
     /// Longest wait of a reply for the first sign of life, over all its attempts.
     pub(crate) fn first_sign_wait(&self) -> Duration {
-        self.first_sign_wait
+        self.config.first_sign_wait
+    }
+
+    /// The upstreams of a bot's route, best first, each with the tokens that it can read and write.
+    pub(crate) fn route(&self, names: &[String]) -> Vec<(usize, u32)> {
+        let with_window = |index| {
+            let upstream = self.config.upstreams.get(index)?;
+            Some((index, upstream.context_tokens()))
+        };
+        let route = self.config.resolve(names).into_iter();
+        route.filter_map(with_window).collect()
     }
 
     /// Waits for a slot of an upstream of the route, but not beyond `until`; `place` tells where one
     /// stands meanwhile.
     pub(crate) async fn acquire(
         &self,
-        wish: Wish,
+        request: Request,
         until: Instant,
         place: watch::Sender<Option<Place>>,
     ) -> Result<Permit, Rejection> {
         let (grant, granted) = oneshot::channel();
         let places = place.subscribe();
-        let sent = self.actor.try_send(Acquire { wish, place, grant });
+        let sent = self.actor.try_send(Acquire {
+            request,
+            place,
+            grant,
+        });
         if sent.is_err() {
             return Err(Rejection::overloaded());
         }

@@ -4,11 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
 use super::health::{Change, Health, Returned};
-use super::{Outcome, Place};
+use super::{Outcome, Place, Request};
 
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
@@ -19,19 +18,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// Somebody who asked for a slot; also names the attempt that is made with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(super) u64);
-
-/// What somebody waits for.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    /// For whom.
-    pub(crate) session: SessionId,
-    /// The model asked for, if not each upstream's own.
-    pub(crate) model: Option<String>,
-    /// Upstreams that will do, best first.
-    pub(crate) route: Vec<usize>,
-    /// Those that have failed this reply, as often as they did: others go first.
-    pub(crate) tried: Vec<usize>,
-}
 
 /// The answer to somebody who asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +36,7 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct PoolState {
     upstreams: Vec<Health>,
-    queue: VecDeque<(Ticket, Waiting)>,
+    queue: VecDeque<(Ticket, Request)>,
     queue_len: usize,
     next_ticket: u64,
     /// Moving average of how long a slot is held.
@@ -68,25 +54,25 @@ impl PoolState {
         }
     }
 
-    pub(crate) fn admit(&mut self, now: Instant, waiting: Waiting) -> Admission {
-        if waiting.route.is_empty() {
+    pub(crate) fn admit(&mut self, now: Instant, request: Request) -> Admission {
+        if request.route.is_empty() {
             return Admission::NoUpstream;
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         // Nobody overtakes: a free slot goes to the queue first, unless nobody in it can use it.
         // Looked up in this order, because a queue is long only while nothing is free.
-        if let Some(index) = self.pick(now, &waiting)
-            && !self.anyone_could_use(now, &waiting.route)
+        if let Some(index) = self.pick(now, &request)
+            && !self.anyone_could_use(now, &request.route)
         {
             self.occupy(now, ticket, index);
             return Admission::Granted(ticket, index);
         }
         if self.queue.len() >= self.queue_len {
-            return Admission::Full(self.place(now, self.queue.len(), &waiting.route).eta);
+            return Admission::Full(self.place(now, self.queue.len(), &request.route).eta);
         }
-        let place = self.place(now, self.queue.len(), &waiting.route);
-        self.queue.push_back((ticket, waiting));
+        let place = self.place(now, self.queue.len(), &request.route);
+        self.queue.push_back((ticket, request));
         Admission::Queued(ticket, place)
     }
 
@@ -129,7 +115,7 @@ impl PoolState {
             .queue
             .iter()
             .enumerate()
-            .find_map(|(at, (_, waiting))| self.pick(now, waiting).map(|index| (at, index)))?;
+            .find_map(|(at, (_, request))| self.pick(now, request).map(|index| (at, index)))?;
         let (ticket, _) = self.queue.remove(at)?;
         self.occupy(now, ticket, index);
         Some((ticket, index))
@@ -146,7 +132,7 @@ impl PoolState {
         self.queue
             .iter()
             .enumerate()
-            .map(move |(at, (ticket, waiting))| (*ticket, self.place(now, at, &waiting.route)))
+            .map(move |(at, (ticket, request))| (*ticket, self.place(now, at, &request.route)))
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -173,11 +159,11 @@ impl PoolState {
 
     /// Of those that are free, the one that failed this reply least; then the first of the route. One
     /// whose set-up is known to be wrong is asked only when no other is in service.
-    fn pick(&self, now: Instant, waiting: &Waiting) -> Option<usize> {
-        let model = waiting.model.as_deref();
+    fn pick(&self, now: Instant, request: &Request) -> Option<usize> {
+        let model = request.model.as_deref();
         let is_set_aside = |upstream: &Health| upstream.is_set_aside(model, now);
         let in_service = |upstream: &Health| !upstream.is_open() && !is_set_aside(upstream);
-        let mut route = waiting.route.iter();
+        let mut route = request.route.iter();
         let any_in_service = route.any(|index| self.upstreams.get(*index).is_some_and(in_service));
         let usable = |index: &usize| {
             self.upstreams.get(*index).is_some_and(|upstream| {
@@ -185,14 +171,14 @@ impl PoolState {
             })
         };
         let failures = |index: &usize| {
-            let here = waiting.tried.iter().filter(|tried| *tried == index).count();
+            let here = request.tried.iter().filter(|tried| *tried == index).count();
             let before = self
                 .upstreams
                 .get(*index)
-                .is_some_and(|upstream| upstream.failed_lately(waiting.session, now));
+                .is_some_and(|upstream| upstream.failed_lately(request.session, now));
             here + usize::from(before)
         };
-        waiting
+        request
             .route
             .iter()
             .copied()

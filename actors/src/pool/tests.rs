@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn any(route: &[usize]) -> Waiting {
+fn any(route: &[usize]) -> Request {
     of(SessionId::generate(), route)
 }
 
-fn of(session: SessionId, route: &[usize]) -> Waiting {
-    Waiting {
+fn of(session: SessionId, route: &[usize]) -> Request {
+    Request {
         session,
         model: None,
         route: route.to_vec(),
@@ -19,10 +19,10 @@ fn of(session: SessionId, route: &[usize]) -> Waiting {
     }
 }
 
-fn asked(pool: &mut PoolState, now: Instant, waiting: Waiting) -> (Returned, usize) {
-    let session = waiting.session;
-    let model = waiting.model.clone();
-    let Admission::Granted(ticket, index) = pool.admit(now, waiting) else {
+fn asked(pool: &mut PoolState, now: Instant, request: Request) -> (Returned, usize) {
+    let session = request.session;
+    let model = request.model.clone();
+    let Admission::Granted(ticket, index) = pool.admit(now, request) else {
         panic!("not granted: {pool:?}")
     };
     let returned = Returned {
@@ -48,8 +48,8 @@ fn end(
 }
 
 /// Asks the upstreams of the route, sees which one, and how it goes.
-fn ask(pool: &mut PoolState, now: Instant, waiting: Waiting, outcome: Outcome) -> usize {
-    let granted = asked(pool, now, waiting);
+fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Outcome) -> usize {
+    let granted = asked(pool, now, request);
     let index = granted.1;
     end(pool, now, granted, outcome);
     index
@@ -211,7 +211,7 @@ fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
 fn a_model_that_an_upstream_does_not_have_keeps_no_other_model_away() {
     let now = Instant::now();
     let mut pool = PoolState::new(vec![4, 4], 2);
-    let unknown = Waiting {
+    let unknown = Request {
         model: Some("no-such-model".into()),
         ..any(&[0, 1])
     };
@@ -260,7 +260,7 @@ fn an_upstream_that_says_for_how_long_is_left_alone_so_long() {
 fn a_retry_goes_elsewhere_if_it_can() {
     let now = Instant::now();
     let mut pool = PoolState::new(vec![4, 1, 1], 2);
-    let retry = Waiting {
+    let retry = Request {
         tried: vec![0, 0, 2],
         ..any(&[0, 1, 2])
     };

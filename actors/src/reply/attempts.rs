@@ -21,6 +21,8 @@ const DOUBLINGS: usize = 4;
 /// The attempts of one reply.
 #[derive(Debug)]
 pub(crate) struct Attempts {
+    /// Every upstream that can read the prompt, best first.
+    route: Vec<usize>,
     /// Upstreams that failed, as often as they did.
     tried: Vec<usize>,
     /// Upstreams that would fail again in the same way.
@@ -41,8 +43,9 @@ pub(crate) struct Next {
 }
 
 impl Attempts {
-    pub(crate) fn new(bound: Duration) -> Self {
+    pub(crate) fn new(route: Vec<usize>, bound: Duration) -> Self {
         Self {
+            route,
             tried: Vec::new(),
             excluded: Vec::new(),
             begun: None,
@@ -64,22 +67,23 @@ impl Attempts {
         &self.tried
     }
 
-    pub(crate) fn excluded(&self) -> &[usize] {
-        &self.excluded
+    /// The upstreams that may be asked still, best first.
+    pub(crate) fn left(&self) -> impl Iterator<Item = usize> {
+        let left = |index: &usize| !self.excluded.contains(index);
+        self.route.iter().copied().filter(left)
     }
 
-    /// What to do after an attempt at `index`, one of `route`, failed before its first word; `None` if
+    /// What to do after an attempt at `index` failed before its first word; `None` if
     /// nothing. Full jitter, so that replies that failed together do not come back together; an upstream
     /// that said when is believed.
     pub(crate) fn after(
         &mut self,
         index: usize,
-        route: &[usize],
         error: UpstreamError,
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<Next> {
-        let is_alone = route.iter().all(|other| *other == index);
+        let is_alone = self.route.iter().all(|other| *other == index);
         self.tried.push(index);
         let repeats = match error {
             UpstreamError::Filtered => return None,
@@ -95,9 +99,8 @@ impl Attempts {
         if repeats {
             self.excluded.push(index);
         }
-        let mut left = route.iter().filter(|other| !self.excluded.contains(other));
-        left.clone().next()?;
-        let elsewhere = left.any(|other| !self.tried.contains(other));
+        self.left().next()?;
+        let elsewhere = self.left().any(|other| !self.tried.contains(&other));
         let pause = self.pause(error, rng);
         let earliest = now + if elsewhere { Duration::ZERO } else { pause };
         let is_late = self.deadline().is_some_and(|until| earliest >= until);
@@ -128,8 +131,8 @@ mod tests {
 
     use super::*;
 
-    fn attempts() -> Attempts {
-        let mut attempts = Attempts::new(Duration::from_mins(1));
+    fn attempts(route: &[usize]) -> Attempts {
+        let mut attempts = Attempts::new(route.to_vec(), Duration::from_mins(1));
         attempts.begin(Instant::now());
         attempts
     }
@@ -154,10 +157,10 @@ mod tests {
         #[test]
         fn attempts_are_few_and_pauses_bounded(seed: u64, asked_ms in prop::option::of(0u64..100_000)) {
             let mut rng = StdRng::seed_from_u64(seed);
-            let mut attempts = attempts();
+            let mut attempts = attempts(&[0]);
             let error = UpstreamError::Busy(asked_ms.map(Duration::from_millis));
             let mut pauses = Vec::new();
-            while let Some(next) = attempts.after(0, &[0], error, Instant::now(), &mut rng) {
+            while let Some(next) = attempts.after(0, error, Instant::now(), &mut rng) {
                 pauses.push(next.pause);
             }
             prop_assert_eq!(pauses.len(), 3);
@@ -177,16 +180,15 @@ mod tests {
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
             let route: Vec<usize> = (0..errors.len()).collect();
-            let mut attempts = attempts();
+            let mut attempts = attempts(&route);
             let mut asked: HashMap<usize, usize> = HashMap::new();
             loop {
-                let left = route.iter().filter(|index| !attempts.excluded().contains(index));
-                let times = |index: &&usize| {
-                    attempts.tried().iter().filter(|tried| *tried == *index).count()
+                let times = |index: &usize| {
+                    attempts.tried().iter().filter(|tried| *tried == index).count()
                 };
-                let index = *left.min_by_key(times).unwrap();
+                let index = attempts.left().min_by_key(times).unwrap();
                 *asked.entry(index).or_default() += 1;
-                let next = attempts.after(index, &route, errors[index], Instant::now(), &mut rng);
+                let next = attempts.after(index, errors[index], Instant::now(), &mut rng);
                 if next.is_none() { break }
             }
             for (index, error) in errors.iter().enumerate() {
@@ -205,13 +207,13 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let now = Instant::now();
         for error in [UpstreamError::Misconfigured, UpstreamError::Refused] {
-            assert_eq!(attempts().after(0, &[0], error, now, &mut rng), None);
-            let next = attempts().after(0, &[0, 1], error, now, &mut rng);
+            assert_eq!(attempts(&[0]).after(0, error, now, &mut rng), None);
+            let next = attempts(&[0, 1]).after(0, error, now, &mut rng);
             assert!(next.is_some_and(|next| next.elsewhere), "{error}");
         }
         let filtered = UpstreamError::Filtered;
         assert_eq!(
-            attempts().after(0, &[0, 1], filtered, now, &mut rng),
+            attempts(&[0, 1]).after(0, filtered, now, &mut rng),
             None,
             "no filter is shopped around for"
         );
@@ -223,21 +225,21 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let now = Instant::now();
         let timed_out = UpstreamError::TimedOut;
-        let mut alone = attempts();
-        assert!(alone.after(0, &[0], timed_out, now, &mut rng).is_some());
-        let mut two = attempts();
-        let next = two.after(0, &[0, 1], timed_out, now, &mut rng);
+        let mut alone = attempts(&[0]);
+        assert!(alone.after(0, timed_out, now, &mut rng).is_some());
+        let mut two = attempts(&[0, 1]);
+        let next = two.after(0, timed_out, now, &mut rng);
         assert!(next.is_some_and(|next| next.elsewhere));
-        assert_eq!(two.after(1, &[0, 1], timed_out, now, &mut rng), None);
+        assert_eq!(two.after(1, timed_out, now, &mut rng), None);
     }
 
     // M10, H13
     #[test]
     fn nothing_is_attempted_beyond_the_bound_on_the_whole_wait() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut attempts = attempts();
+        let mut attempts = attempts(&[0, 1]);
         let later = Instant::now() + Duration::from_mins(1);
-        let next = attempts.after(0, &[0, 1], UpstreamError::Failed, later, &mut rng);
+        let next = attempts.after(0, UpstreamError::Failed, later, &mut rng);
         assert_eq!(next, None);
     }
 }

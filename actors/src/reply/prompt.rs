@@ -28,14 +28,9 @@ pub(crate) fn page_size(window: u32) -> PageSize {
     }
 }
 
-/// The turns to send, oldest first, ending with the question at `to`. `None` if not even the question fits
-/// in the window beside the instructions and the answer.
-pub(crate) fn build(
-    bot: &BotConfig,
-    said: Vec<Said>,
-    to: Seq,
-    window: u32,
-) -> Option<Vec<ChatTurn>> {
+/// The turns to send, oldest first, ending with the question at `to`, of a [conversation](turns::conversation).
+/// `None` if not even the question fits in the window beside the instructions and the answer.
+pub(crate) fn build(bot: &BotConfig, said: &[Said], to: Seq, window: u32) -> Option<Vec<ChatTurn>> {
     let answer = usize::try_from(bot.max_output_tokens).unwrap_or(usize::MAX);
     let window = usize::try_from(window).unwrap_or(usize::MAX);
     let instructions = if bot.prompt.is_empty() {
@@ -45,7 +40,6 @@ pub(crate) fn build(
     };
     let mut left = window.checked_sub(answer)?.checked_sub(instructions)?;
 
-    let said = turns::conversation(said, to);
     let mut from = said.len();
     for (at, said) in said.iter().enumerate().rev() {
         let Some(rest) = left.checked_sub(estimate_tokens(&said.text)) else {
@@ -102,7 +96,7 @@ mod tests {
         ) {
             let all: Vec<_> =
                 texts.iter().enumerate().map(|(n, text)| said(n as u64 + 1, text)).collect();
-            if let Some(turns) = build(&bot("Be kind.", 64), all, Seq(texts.len() as u64), window) {
+            if let Some(turns) = build(&bot("Be kind.", 64), &all, Seq(texts.len() as u64), window) {
                 let tokens: usize = turns.iter().map(|turn| estimate_tokens(&turn.text)).sum();
                 prop_assert!(tokens + 64 <= window as usize);
                 prop_assert_eq!(turns[0].role, TurnRole::System);
@@ -116,8 +110,8 @@ mod tests {
     #[test]
     fn a_message_larger_than_the_window_has_no_prompt() {
         let large = vec![said(1, &"x".repeat(4_000))];
-        assert_eq!(build(&bot("", 100), large, Seq(1), 1_000), None);
+        assert_eq!(build(&bot("", 100), &large, Seq(1), 1_000), None);
         let small = vec![said(1, "x")];
-        assert_eq!(build(&bot("", 2_000), small, Seq(1), 1_000), None);
+        assert_eq!(build(&bot("", 2_000), &small, Seq(1), 1_000), None);
     }
 }
