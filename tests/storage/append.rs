@@ -68,7 +68,7 @@ async fn a_repeat_answers_what_is_stored_and_another_text_is_a_conflict() {
     let answers = f.store.append(batch).await.unwrap();
     let (original, duplicate, reply) = stored(&answers[0]);
     assert!(!duplicate);
-    assert_eq!(reply, first.reply.map(|(reply, ..)| reply));
+    assert_eq!(reply, first.reply.map(|owed| owed.reply));
     assert_eq!(stored(&answers[1]), (original, true, reply));
     assert_eq!(answers[2].as_ref().unwrap_err(), &AppendRefusal::Conflict);
     assert_eq!(stored(&answers[3]).0.seq, Seq(2));

@@ -170,7 +170,7 @@ impl PoolHandle {
 
     /// The upstreams of a bot's route, best first, each with the tokens that it can read and write.
     pub(crate) fn route(&self, names: &[String]) -> Vec<(usize, u32)> {
-        let with_window = |index| {
+        let with_window = |index: usize| {
             let upstream = self.config.upstreams.get(index)?;
             Some((index, upstream.context_tokens()))
         };

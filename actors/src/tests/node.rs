@@ -14,7 +14,7 @@ use crate::ports::{TenantLimits, Upstream};
 use crate::testing::{DeviceLog, MemoryStore, ScriptedUpstream, channel_outlet};
 use crate::{
     Caller, DefaultLimits, Hub, HubConfig, JoinRequest, OperatorRole, PoolConfig, Post, Posted,
-    Rejection, SessionConfig, SessionHandle, VisitorLimits,
+    Rejection, SessionConfig, SessionHandle, VisitorLimits, Who,
 };
 
 /// Longer than anything that is waited for, in virtual time.

@@ -146,7 +146,7 @@ fn replies_of_a_dead_node_are_ended_as_failed_exactly_once() {
         // The node was only slow: it wakes up and tries to end them.
         for end in dead_node {
             let refused = node.store.append(vec![Append::Reply(end)]).await.unwrap();
-            assert_eq!(refused[0].as_ref().unwrap_err(), &AppendRefusal::StaleFence);
+            assert_eq!(refused[0].as_ref().unwrap_err(), &AppendRefusal::StaleClaim);
         }
         device.settle().await;
         assert_eq!(device.view().ends.len(), 2);

@@ -85,7 +85,7 @@ impl Keys {
         for entry in batch {
             let (tenant, session) = (entry.tenant().0, entry.session().0);
             let found = match entry {
-                Append::Message(new) => [Some(new.id.uuid()), new.reply.map(|(reply, ..)| reply.0)],
+                Append::Message(new) => [Some(new.id.uuid()), new.reply.map(|owed| owed.reply.0)],
                 Append::Reply(end) => [Some(end.reply.0), None],
             };
             for id in found.into_iter().flatten() {
