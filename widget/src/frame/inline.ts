@@ -5,7 +5,7 @@
 /** Deeper nesting than this is drawn as it was written; no honest answer needs it. */
 export const MOST_DEPTH = 16;
 
-const SCHEMES = new Set(["http:", "https:", "mailto:"]);
+const SCHEME = /^(https?|mailto):$/;
 
 /**
  * What is more than plain text, each with groups of its own; the order is that of `draw`. Whatever
@@ -20,7 +20,7 @@ const SIGNS = [
   /!?\[((?:\\.|[^[\]\\]|\[[^[\]]*\])*)\]\( ?(<[^<>\n]*>|(?:[^\s()]|\([^\s()]*\))*)(?: +(?:"[^"]*"|'[^']*'))? ?(?:\)§)/,
   /<((?:https?|mailto):[^\s<>]+)>/,
   /\b(https?:\/\/(?:\([^\s<>()]*\)|[^\s<>()])+)(?<![.,:;!?"'*_~\]])/,
-  /\*\*(?=\*{0,4}[^\s*])(.{1,999}?)(?:(?<!\s)\*\*(?!\*)§)/,
+  /\*\*(?!\s|\*{5})(.{1,999}?)(?:(?<!\s)\*\*(?!\*)§)/,
   /(?<!\w)__(?!\s)(.{1,999}?)(?:(?<!\s)__(?!\w)§)/,
   /~~(?!\s)(.{1,999}?)(?:(?<!\s)~~§)/,
   /\*(?![\s*])((?:\*\*|[^*]){1,999}?)(?:(?<!\s)\*(?!\*)§)/,
@@ -40,7 +40,7 @@ export function safeUrl(address: string): string | null {
   try {
     // Without a base, what is relative does not parse: an answer cannot point into this origin.
     const url = new URL(address);
-    return SCHEMES.has(url.protocol) ? url.href : null;
+    return SCHEME.test(url.protocol) ? url.href : null;
   } catch {
     return null;
   }
