@@ -19,8 +19,7 @@ use crate::places::Places;
 use crate::ports::NewSession;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
-use crate::session::messages::ReplyRecovered;
-use crate::session::{Session, SessionHandle};
+use crate::session::{ReplyRecovered, Session, SessionHandle};
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 

@@ -11,7 +11,8 @@ use hubbub_protocol::server::Delta;
 use hubbub_protocol::{CloseCode, ConnectionId, Seq, ServerFrame, limits};
 use tokio::time::Instant;
 
-use super::{Live, Session, encode};
+use super::Session;
+use super::live::{Live, Task, encode};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
 use crate::ports::{PageSize, StoredMessage};
@@ -42,41 +43,82 @@ enum Flushed {
     Gone,
 }
 
-impl Session {
-    /// Flushes at most once per flush interval while text streams.
-    pub(super) fn flush_soon(&mut self, ctx: &mut Context<Self>) {
+/// When devices are to get what is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flush {
+    /// At most once per flush interval, while text streams.
+    Soon,
+    /// When whatever happens now is over.
+    Now,
+}
+
+impl Live {
+    /// Devices are to get what is new.
+    pub(super) fn owe(&mut self, flush: Flush) {
+        self.flush = self.flush.max(Some(flush));
+    }
+
+    /// Tells every device a committed message.
+    pub(super) fn tell_message(&mut self, message: StoredMessage) {
+        let seq = message.seq;
+        self.feed.post(seq, encode(&ServerFrame::Message(message)));
+        self.owe(Flush::Now);
+    }
+
+    /// Tells every device something that it must see.
+    pub(super) fn tell(&mut self, frame: &ServerFrame) {
+        self.feed.tell(encode(frame));
+        self.owe(Flush::Now);
+    }
+
+    /// Tells devices something that matters only now, unless they are behind.
+    pub(super) fn mention(&mut self, frame: &ServerFrame, flush: Flush) {
+        if self.feed.mention(encode(frame)) {
+            self.owe(flush);
+        }
+    }
+
+    pub(super) fn flush_owed(&mut self, ctx: &mut Context<Session>) {
+        match self.flush {
+            None => {}
+            Some(Flush::Soon) => self.flush_soon(ctx),
+            Some(Flush::Now) => self.flush_now(ctx),
+        }
+    }
+
+    fn flush_soon(&mut self, ctx: &mut Context<Session>) {
+        self.flush = None;
+        if self.devices.is_empty() || self.tasks.is_under_way(Task::Flush) {
+            return;
+        }
         // Never nothing: a device that is behind is tried again after this.
         let interval = self.ports.config.flush_interval.max(SHORTEST_FLUSH);
-        let Ok(live) = self.live() else { return };
-        if live.flush_scheduled || live.devices.is_empty() {
-            return;
-        }
-        let since = live.last_flush.elapsed();
+        let since = self.last_flush.elapsed();
         if since >= interval {
-            self.flush_now(ctx);
-            return;
+            return self.flush_now(ctx);
         }
-        live.flush_scheduled = true;
-        ctx.run_later(interval.saturating_sub(since), |session, ctx| {
-            if let Ok(live) = session.live() {
-                live.flush_scheduled = false;
-            }
-            session.flush_now(ctx);
-        });
+        self.once(
+            Task::Flush,
+            interval.saturating_sub(since),
+            ctx,
+            |live, _| {
+                live.owe(Flush::Now);
+            },
+        );
     }
 
     /// Hands every device what it has not got yet, as far as it takes it.
-    pub(super) fn flush_now(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn flush_now(&mut self, ctx: &mut Context<Session>) {
         let stalled = self.ports.config.stalled_device;
-        let Ok(live) = self.live() else { return };
-        live.last_flush = Instant::now();
+        self.flush = None;
+        self.last_flush = Instant::now();
         let mut deltas = DeltaCache::default();
         let mut behind = false;
         let mut lacking = Vec::new();
         let mut lost = false;
         let mut at = 0;
-        while at < live.devices.len() {
-            match live.flush_device(at, stalled, &mut deltas) {
+        while at < self.devices.len() {
+            match self.flush_device(at, stalled, &mut deltas) {
                 Flushed::Current => at += 1,
                 Flushed::Behind => {
                     behind = true;
@@ -87,14 +129,14 @@ impl Session {
                     at += 1;
                 }
                 Flushed::Cut => {
-                    let device = live.devices.swap_remove(at);
+                    let device = self.devices.swap_remove(at);
                     metrics::counter!("hubbub_devices_cut_total").increment(1);
                     tracing::info!(device = %device.id, "a device did not read and is cut");
                     device.cut(CloseCode::Slow);
                     lost = true;
                 }
                 Flushed::Gone => {
-                    live.devices.swap_remove(at).dismiss();
+                    self.devices.swap_remove(at).dismiss();
                     lost = true;
                 }
             }
@@ -108,15 +150,13 @@ impl Session {
         }
         if lost {
             self.tell_presence_later(ctx);
-            self.stop_when_idle(ctx);
         }
     }
 
     /// Reads for a device what the feed does not hold any more.
-    fn fetch(&mut self, device: ConnectionId, after: Seq, ctx: &mut Context<Self>) {
+    fn fetch(&mut self, device: ConnectionId, after: Seq, ctx: &mut Context<Session>) {
         let read = self.read_after(after, FETCH);
-        ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
-            let Ok(live) = session.live() else { return };
+        Self::spawn(ctx, read, move |live, page, ctx| {
             let mut devices = live.devices.iter_mut();
             let Some(found) = devices.find(|found| found.id == device && found.fetching) else {
                 return;
@@ -127,8 +167,8 @@ impl Session {
                 .is_none_or(|first| first.seq != after.next())
             {
                 // Storage is away, which is not the device's fault.
-                ctx.run_later(FETCH_RETRY, move |session, ctx| {
-                    session.fetch(device, after, ctx);
+                Self::later(FETCH_RETRY, ctx, move |live, ctx| {
+                    live.fetch(device, after, ctx);
                 });
                 return;
             }
@@ -136,24 +176,16 @@ impl Session {
                 |message: StoredMessage| (message.seq, encode(&ServerFrame::Message(message)));
             found.fetched = messages.into_iter().map(frame).collect();
             found.fetching = false;
-            session.flush_now(ctx);
-        }));
+            live.owe(Flush::Now);
+        });
     }
 
     pub(super) fn trim_feed(&mut self) {
-        let Ok(live) = self.live() else { return };
-        let end = live.feed.end();
-        let slowest = live
-            .devices
-            .iter()
-            .map(|device| device.cursor)
-            .min()
-            .unwrap_or(end);
-        live.feed.trim(slowest);
+        let end = self.feed.end();
+        let cursors = self.devices.iter().map(|device| device.cursor);
+        self.feed.trim(cursors.min().unwrap_or(end));
     }
-}
 
-impl Live {
     fn flush_device(&mut self, at: usize, stalled: Duration, deltas: &mut DeltaCache) -> Flushed {
         loop {
             let Some(device) = self.devices.get(at) else {
@@ -251,7 +283,7 @@ struct DeltaCache(Option<(TextPosition, ByteString, TextPosition)>);
 impl DeltaCache {
     /// The piece of the running reply after a position, if there is any, and the position after it.
     fn from(&mut self, live: &Live, from: TextPosition) -> Option<(ByteString, TextPosition)> {
-        let answer = live.state.answer()?;
+        let answer = live.turns.answer()?;
         if from.bytes >= answer.text.len() {
             return None;
         }

@@ -7,10 +7,11 @@ use hubbub_protocol::{ConnectionId, ErrorCode, Seq, SessionId};
 use tokio::sync::oneshot;
 
 use super::Session;
-use super::messages::{
-    EndReplies, JoinRequest, JoinSession, LeaveSession, Post, PostMessage, Posted, Reconcile,
-    Signal, SignalKind, StopReply,
-};
+use super::catching_up::Reconcile;
+use super::joining::{JoinRequest, JoinSession, LeaveSession};
+use super::posting::{Post, PostMessage, Posted};
+use super::signals::{Signal, SignalKind};
+use super::stopping::{EndReplies, StopReply};
 use crate::caller::Caller;
 use crate::capacity;
 use crate::device::Outlet;

@@ -1,15 +1,18 @@
-//! How a device joins a session: it is handed a page of the log, and follows from there.
+//! Joining and leaving: a device is handed a page of the log, and follows from there.
 
 use actix::prelude::*;
 use hubbub_protocol::server::Joined;
 use hubbub_protocol::{
-    ConnectionId, ErrorCode, Handler as SessionHandler, RunningReply, Seq, ServerFrame,
+    ConnectionId, Epoch, ErrorCode, Handler as SessionHandler, Principal, RunningReply, Seq,
+    ServerFrame,
 };
 
-use super::messages::{JoinRequest, JoinSession, LeaveSession};
-use super::{Live, Session, encode};
+use super::fanout::Flush;
+use super::live::{Live, encode};
+use super::{Answer, Session};
+use crate::caller::Caller;
 use crate::capacity;
-use crate::device::{Device, TextPosition, Undelivered};
+use crate::device::{Device, Outlet, TextPosition, Undelivered};
 use crate::ports::{PageSize, StoreError, Transcript};
 use crate::rejection::Rejection;
 
@@ -17,23 +20,79 @@ use crate::rejection::Rejection;
 /// have left by then.
 const DEVICE_LEAVES: u64 = 5_000;
 
-impl Session {
-    pub(super) fn join(&mut self, command: JoinSession, ctx: &mut Context<Self>) {
+/// Adds a device. The session hands it `joined` first, then everything that follows.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct JoinSession {
+    pub(super) caller: Caller,
+    pub(super) join: JoinRequest,
+    pub(super) outlet: Box<dyn Outlet>,
+    pub(super) answer: Answer<()>,
+}
+
+/// What a device asks for when it joins.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// The device: its connection's id.
+    pub device: ConnectionId,
+    /// Echoed in `joined`.
+    pub reference: Option<String>,
+    /// The last seq held.
+    pub after: Option<Seq>,
+    /// The log it is of.
+    pub epoch: Option<Epoch>,
+    /// Most messages in `joined`.
+    pub limit: u32,
+}
+
+/// Removes a device.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct LeaveSession {
+    pub(super) device: ConnectionId,
+}
+
+impl Handler<JoinSession> for Session {
+    type Result = ();
+
+    fn handle(&mut self, command: JoinSession, ctx: &mut Self::Context) {
         let JoinSession {
             caller,
             join,
             outlet,
             answer,
         } = command;
-        let max_devices = self.ports.config.max_devices;
-        let session = self.id;
-        let live = match self.live_for(&caller) {
-            Ok(live) => live,
-            Err(rejection) => return drop(answer.send(Err(rejection))),
-        };
+        self.serve(&caller, answer, ctx, |live, answer, ctx| {
+            live.join(caller.principal(), join, outlet, answer, ctx);
+        });
+    }
+}
+
+impl Handler<LeaveSession> for Session {
+    type Result = ();
+
+    fn handle(&mut self, LeaveSession { device }: LeaveSession, ctx: &mut Self::Context) {
+        self.dispatch(ctx, |live, ctx| {
+            if live.remove(device) {
+                live.trim_feed();
+                live.tell_presence_later(ctx);
+            }
+        });
+    }
+}
+
+impl Live {
+    fn join(
+        &mut self,
+        who: Principal,
+        join: JoinRequest,
+        outlet: Box<dyn Outlet>,
+        answer: Answer<()>,
+        ctx: &mut Context<Session>,
+    ) {
         // Joining twice replaces: a client that lost track asks for a fresh start.
-        live.remove(join.device);
-        if live.devices.len() >= max_devices {
+        self.remove(join.device);
+        if self.devices.len() >= self.ports.config.max_devices {
             let full = Rejection::later(
                 ErrorCode::RateLimited,
                 "too many devices in this session",
@@ -41,36 +100,26 @@ impl Session {
             );
             return drop(answer.send(Err(full)));
         }
-        let mut device = Device::new(
-            join.device,
-            caller.principal(),
-            session,
-            live.feed.end(),
-            outlet,
-        );
-        let resync = join.epoch.is_some_and(|epoch| epoch != live.record.epoch);
+        let (session, end) = (self.record.session, self.feed.end());
+        let mut device = Device::new(join.device, who, session, end, outlet);
+        let resync = join.epoch.is_some_and(|epoch| epoch != self.record.epoch);
         let after = join.after.filter(|_| !resync);
         device.seen = after.unwrap_or_default();
-        live.devices.push(device);
-        live.idle_since = None;
-        let head = live.feed.head();
+        self.devices.push(device);
+        let head = self.feed.head();
         let page = self.read_page(after, head, join.limit);
-        let joined = page.into_actor(self).map(move |page, session, ctx| {
-            let joined = page.map_err(Rejection::from).and_then(|page| {
-                session
-                    .joined(&join, resync, head, page)
-                    .map(|()| session.flush_now(ctx))
-            });
-            if joined.is_err()
-                && let Ok(live) = session.live()
-            {
+        Self::spawn(ctx, page, move |live, page, ctx| {
+            let joined = page
+                .map_err(Rejection::from)
+                .and_then(|page| live.joined(&join, resync, head, page));
+            if joined.is_err() {
                 live.remove(join.device);
             }
+            live.tell_presence_later(ctx);
+            live.owe(Flush::Now);
+            live.settle(ctx);
             drop(answer.send(joined));
-            session.tell_presence_later(ctx);
-            session.stop_when_idle(ctx);
         });
-        ctx.spawn(joined);
     }
 
     fn read_page(
@@ -79,7 +128,8 @@ impl Session {
         head: Seq,
         limit: u32,
     ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
-        let (store, tenant, id) = (self.ports.store.clone(), self.tenant, self.id);
+        let (store, record) = (self.ports.store.clone(), &self.record);
+        let (tenant, id) = (record.tenant, record.session);
         let size = PageSize {
             messages: limit,
             bytes: capacity::PAGE_BYTES,
@@ -102,10 +152,8 @@ impl Session {
         head: Seq,
         page: Transcript,
     ) -> Result<(), Rejection> {
-        let session = self.id;
-        let live = self.live()?;
         let covered = page.messages.last().map_or(head, |last| head.max(last.seq));
-        let (replying, length) = match live.state.answer() {
+        let (replying, length) = match self.turns.answer() {
             Some(answer) => {
                 let (text, length) = beginning(&answer.text);
                 let replying = RunningReply {
@@ -120,10 +168,10 @@ impl Session {
         };
         let frame = encode(&ServerFrame::Joined(Box::new(Joined {
             reference: join.reference.clone(),
-            session,
-            bot: live.record.bot,
+            session: self.record.session,
+            bot: self.record.bot,
             head: covered,
-            epoch: live.record.epoch,
+            epoch: self.record.epoch,
             resync,
             messages: page.messages,
             more: page.more,
@@ -132,7 +180,7 @@ impl Session {
             handler: SessionHandler::Bot,
         })));
         // Left, or joined again, while the page was read: nobody to tell.
-        let Some(device) = live
+        let Some(device) = self
             .devices
             .iter_mut()
             .find(|d| d.id == join.device && d.joining)
@@ -150,12 +198,13 @@ impl Session {
             })
     }
 
-    pub(super) fn leave(&mut self, leave: &LeaveSession, ctx: &mut Context<Self>) {
-        if self.live().is_ok_and(|live| live.remove(leave.device)) {
-            self.trim_feed();
-            self.tell_presence_later(ctx);
-            self.stop_when_idle(ctx);
+    /// Lets go of a device; whether it was there.
+    fn remove(&mut self, device: ConnectionId) -> bool {
+        let at = self.devices.iter().position(|d| d.id == device);
+        if let Some(at) = at {
+            self.devices.swap_remove(at).dismiss();
         }
+        at.is_some()
     }
 }
 
@@ -168,15 +217,4 @@ fn beginning(text: &str) -> (&str, TextPosition) {
         utf16: text.encode_utf16().count() as u64,
     };
     (text, length)
-}
-
-impl Live {
-    /// Lets go of a device; whether it was there.
-    fn remove(&mut self, device: ConnectionId) -> bool {
-        let at = self.devices.iter().position(|d| d.id == device);
-        if let Some(at) = at {
-            self.devices.swap_remove(at).dismiss();
-        }
-        at.is_some()
-    }
 }

@@ -1,91 +1,79 @@
-//! A session's part in storing messages: it checks its rules, gives them to the writer, and tells devices
-//! once they are committed.
+//! Posting: a message is checked against the session's rules, given to the writer, and told to devices once it
+//! is committed.
 
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::{ErrorCode, ReplyId, Role, ServerFrame};
+use hubbub_protocol::{ClientMessageId, ErrorCode, Metadata, ReplyId, Role, Seq, Timestamp};
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
-use super::messages::PostMessage;
-use super::state::{Question, SessionEvent};
-use super::{Post, Posted, Session, encode};
+use super::live::Live;
+use super::turn::Question;
+use super::{Answer, Session};
 use crate::caller::{Caller, Permission};
 use crate::ending::END_RETRY;
 use crate::ports::{Append, Appended, NewMessage, OwedReply, StoredMessage};
 use crate::rejection::Rejection;
-use crate::writer::AppendError;
+use crate::writer::{AppendError, AppendResult};
 
-impl Session {
-    pub(super) fn post(&mut self, command: PostMessage, ctx: &mut Context<Self>) {
+/// Stores a message.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct PostMessage {
+    pub(super) caller: Caller,
+    pub(super) post: Post,
+    pub(super) span: Span,
+    pub(super) answer: Answer<Posted>,
+}
+
+/// A message to store.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The writer's id of it.
+    pub id: ClientMessageId,
+    /// What it says.
+    pub text: String,
+    /// Kept with it.
+    pub metadata: Option<Metadata>,
+}
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Its number.
+    pub seq: Seq,
+    /// When it was stored.
+    pub at: Timestamp,
+    /// It had been stored before.
+    pub duplicate: bool,
+    /// The reply that answers it.
+    pub reply: Option<ReplyId>,
+}
+
+impl Handler<PostMessage> for Session {
+    type Result = ();
+
+    fn handle(&mut self, command: PostMessage, ctx: &mut Self::Context) {
         let PostMessage {
             caller,
             post,
             span,
             answer,
         } = command;
-        let append = match self.admit_post(&caller, post) {
-            Ok(append) => append,
-            Err(rejection) => {
-                drop(answer.send(Err(rejection)));
-                return;
+        self.serve(&caller, answer, ctx, |live, answer, ctx| {
+            match live.admit_post(&caller, post) {
+                Ok(message) => live.post(message, span, answer, ctx),
+                Err(rejection) => drop(answer.send(Err(rejection))),
             }
-        };
-        self.mark_busy();
-        let proposed = append.reply.map(|owed| owed.reply);
-        let appended = self
-            .ports
-            .writer
-            .append(Append::Message(append))
-            .instrument(span);
-        let posted = appended
-            .into_actor(self)
-            .map(move |appended, session, ctx| {
-                let posted = match appended {
-                    Ok(Ok(Appended::Message {
-                        message,
-                        duplicate,
-                        reply,
-                    })) => {
-                        // Our own reply is stored with it: it was this very entry that was stored,
-                        // by an attempt whose answer was lost.
-                        let is_own = reply.is_some() && reply == proposed;
-                        Ok(session.posted(&message, duplicate && !is_own, reply, ctx))
-                    }
-                    Ok(Err(refusal)) => Err(refusal.into()),
-                    Err(AppendError::Overloaded) => Err(Rejection::overloaded()),
-                    Ok(Ok(Appended::ReplyEnded)) => Err(Rejection::internal()),
-                    Err(error @ (AppendError::Unavailable | AppendError::Failed)) => {
-                        // Perhaps it is stored all the same, and its writer never asks again.
-                        session.reconcile_later(END_RETRY, ctx);
-                        Err(match error {
-                            AppendError::Failed => Rejection::internal(),
-                            _ => Rejection::unavailable(),
-                        })
-                    }
-                };
-                if let Ok(live) = session.live() {
-                    if posted.is_err() {
-                        live.state.apply(SessionEvent::PostFinished(None));
-                    }
-                    // Held on only if it is this very post that is to be answered.
-                    if let Some(reply) = proposed.filter(|reply| !live.state.knows(*reply)) {
-                        live.shares.remove(&reply);
-                    }
-                }
-                drop(answer.send(posted));
-                session.begin_next_answer(ctx);
-                session.stop_when_idle(ctx);
-            });
-        ctx.spawn(posted);
+        });
     }
+}
 
+impl Live {
     fn admit_post(&mut self, caller: &Caller, post: Post) -> Result<NewMessage, Rejection> {
-        let (node, tenant, session) = (self.ports.node, self.tenant, self.id);
-        let ports = self.ports.clone();
-        let live = self.live_for(caller)?;
-        let Some(bot) = live.bot.borrow().clone() else {
+        let (tenant, session) = (self.record.tenant, self.record.session);
+        let Some(bot) = self.bot.borrow().clone() else {
             return Err(Rejection::new(
                 ErrorCode::NotFound,
                 "this assistant does not exist any more",
@@ -94,16 +82,20 @@ impl Session {
         caller.check(Permission::Chat)?;
         let role = caller.role();
         let asks = bot.replies && role == Role::Visitor;
-        live.state.decide_post(asks)?;
+        self.turns.decide_post(asks)?;
         let visitor = caller.visitor().filter(|_| asks);
-        let share = visitor.map(|visitor| ports.visitors.admit_reply((tenant, visitor)));
+        let visitors = &self.ports.visitors;
+        let share = visitor.map(|visitor| visitors.admit_reply((tenant, visitor)));
         let share = share.transpose()?;
-        live.permit.tenant().admit_message()?;
-        live.state.apply(SessionEvent::PostStarted);
-        live.idle_since = None;
-        live.is_followed = !live.devices.is_empty();
-        let (reply, fence) = (asks.then(ReplyId::generate), live.state.fence());
-        live.shares.extend(reply.zip(share));
+        self.permit.tenant().admit_message()?;
+        self.turns.post();
+        self.is_followed = !self.devices.is_empty();
+        let owed = asks.then(|| OwedReply {
+            reply: ReplyId::generate(),
+            node: self.ports.node,
+            fence: self.turns.fence(),
+        });
+        self.shares.extend(owed.map(|owed| owed.reply).zip(share));
         Ok(NewMessage {
             tenant,
             session,
@@ -112,41 +104,94 @@ impl Session {
             author: caller.name.clone(),
             text: post.text,
             metadata: post.metadata,
-            reply: reply.map(|reply| OwedReply { reply, node, fence }),
+            reply: owed,
         })
     }
 
-    fn posted(
+    fn post(
         &mut self,
-        message: &StoredMessage,
+        message: NewMessage,
+        span: Span,
+        answer: Answer<Posted>,
+        ctx: &mut Context<Session>,
+    ) {
+        let proposed = message.reply.map(|owed| owed.reply);
+        let appended = self.ports.writer.append(Append::Message(message));
+        Self::spawn(
+            ctx,
+            appended.instrument(span),
+            move |live, appended, ctx| {
+                let posted = live.appended(appended, proposed, ctx);
+                // Held on only if it is this very post that is to be answered.
+                if let Some(reply) = proposed.filter(|reply| !live.turns.knows(*reply)) {
+                    live.shares.remove(&reply);
+                }
+                // Devices have it before its writer knows.
+                live.settle(ctx);
+                drop(answer.send(posted));
+            },
+        );
+    }
+
+    fn appended(
+        &mut self,
+        appended: AppendResult,
+        proposed: Option<ReplyId>,
+        ctx: &mut Context<Session>,
+    ) -> Result<Posted, Rejection> {
+        let refused = match appended {
+            Ok(Ok(Appended::Message {
+                message,
+                duplicate,
+                reply,
+            })) => {
+                // Our own reply is stored with it: it was this very entry that was stored, by an attempt
+                // whose answer was lost.
+                let is_own = reply.is_some() && reply == proposed;
+                return Ok(self.stored(message, duplicate && !is_own, reply, ctx));
+            }
+            Ok(Ok(Appended::ReplyEnded)) => Rejection::internal(),
+            Ok(Err(refusal)) => refusal.into(),
+            Err(AppendError::Overloaded) => Rejection::overloaded(),
+            Err(error @ (AppendError::Unavailable | AppendError::Failed)) => {
+                // Perhaps it is stored all the same, and its writer never asks again.
+                self.reconcile_later(END_RETRY, ctx);
+                match error {
+                    AppendError::Failed => Rejection::internal(),
+                    _ => Rejection::unavailable(),
+                }
+            }
+        };
+        self.turns.posted(None);
+        Err(refused)
+    }
+
+    fn stored(
+        &mut self,
+        message: StoredMessage,
         duplicate: bool,
         reply: Option<ReplyId>,
-        ctx: &mut Context<Self>,
+        ctx: &mut Context<Session>,
     ) -> Posted {
-        let seq = message.seq;
-        if let Ok(live) = self.live() {
-            // A repeat's reply was begun when it was first stored, unless nobody learned of that; its
-            // answer may be long finished.
-            let is_unheard = duplicate
-                && reply.is_some_and(|reply| !live.state.knows(reply) && !live.is_ending(reply));
-            let question = reply.filter(|_| !duplicate).map(|reply| Question {
-                reply,
-                to: seq,
-                asked_at: Instant::now(),
-                fence: live.state.fence(),
-            });
-            live.state.apply(SessionEvent::PostFinished(question));
-            live.feed
-                .post(seq, encode(&ServerFrame::Message(message.clone())));
-            if is_unheard {
-                self.reconcile_later(Duration::ZERO, ctx);
-            }
+        let (seq, at) = (message.seq, message.at);
+        // A repeat's reply was begun when it was first stored, unless nobody learned of that; its answer may
+        // be long finished.
+        let is_unheard = |reply| !self.turns.knows(reply) && !self.turns.is_over(reply);
+        if duplicate && reply.is_some_and(is_unheard) {
+            self.reconcile_later(Duration::ZERO, ctx);
         }
-        self.flush_now(ctx);
-        self.catch_up_later(ctx);
+        let fence = self.turns.fence();
+        let question = reply.filter(|_| !duplicate).map(|reply| Question {
+            reply,
+            to: seq,
+            asked_at: Instant::now(),
+            fence,
+        });
+        self.turns.posted(question);
+        self.tell_message(message);
         Posted {
             seq,
-            at: message.at,
+            at,
             duplicate,
             reply,
         }

@@ -4,43 +4,32 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hubbub_protocol::server::Presence;
-use hubbub_protocol::{Principal, ServerFrame, SessionId};
+use hubbub_protocol::{Principal, ServerFrame};
 
-use super::{Live, Session, encode};
+use super::Session;
+use super::fanout::Flush;
+use super::live::{Live, Task};
 
 /// Presence is told this much later, so that a crowd that joins at once is told once.
 const PRESENCE_AFTER: Duration = Duration::from_millis(250);
 
-impl Session {
+impl Live {
     /// Tells everybody who came and who left since the last time.
-    pub(super) fn tell_presence_later(&mut self, ctx: &mut Context<Self>) {
-        let Ok(live) = self.live() else { return };
-        // Nobody is there to be told, now or later: forget who was.
-        if live.devices.is_empty() {
-            live.present = Vec::new();
-        }
-        if live.presence_scheduled || live.devices.is_empty() {
+    pub(super) fn tell_presence_later(&mut self, ctx: &mut Context<Session>) {
+        if self.devices.is_empty() {
+            // Nobody is there to be told, now or later: forget who was.
+            self.present = Vec::new();
             return;
         }
-        live.presence_scheduled = true;
-        ctx.run_later(PRESENCE_AFTER, |session, ctx| {
-            let id = session.id;
-            let Ok(live) = session.live() else { return };
-            live.presence_scheduled = false;
-            let frames = live.presence_changes(id);
-            let told = frames
-                .iter()
-                .filter(|frame| live.feed.mention(encode(frame)))
-                .count();
-            if told > 0 {
-                session.flush_now(ctx);
+        self.once(Task::TellPresence, PRESENCE_AFTER, ctx, |live, _| {
+            for frame in live.presence_changes() {
+                live.mention(&frame, Flush::Now);
             }
         });
     }
-}
 
-impl Live {
-    fn presence_changes(&mut self, session: SessionId) -> Vec<ServerFrame> {
+    fn presence_changes(&mut self) -> Vec<ServerFrame> {
+        let session = self.record.session;
         let mut present: Vec<Principal> = Vec::new();
         for device in &self.devices {
             if !present.contains(&device.who) {

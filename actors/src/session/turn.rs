@@ -1,0 +1,405 @@
+//! The rules of a session, pure: whose turn it is, what may happen, and what it changes. No clock, no I/O, no
+//! devices.
+
+use std::collections::VecDeque;
+
+use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq};
+use tokio::time::Instant;
+
+use crate::capacity;
+use crate::device::TextPosition;
+use crate::ports::{Fence, PendingReply};
+use crate::rejection::Rejection;
+
+/// Replies whose end is remembered, so that none is told or begun twice. Only those that ended while
+/// storage was being read matter.
+const ENDS_REMEMBERED: usize = 32;
+
+/// A message that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) reply: ReplyId,
+    pub(crate) to: Seq,
+    pub(crate) asked_at: Instant,
+    /// The session's fence when it was asked.
+    pub(crate) fence: Fence,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) question: Question,
+    pub(crate) phase: ReplyState,
+    pub(crate) text: String,
+    pub(crate) length: TextPosition,
+    pub(crate) first_text_at: Option<Instant>,
+    /// Estimated tokens of the prompt it is being written from.
+    pub(crate) prompt_tokens: u64,
+}
+
+/// One reply at a time has an owner.
+#[derive(Debug)]
+enum Turn {
+    /// Nothing is answered.
+    Idle,
+    /// The answer is being written.
+    Answering(Answer),
+    /// Its end is being committed; nothing is added any more.
+    Ending(Answer),
+}
+
+/// A session as its rules see it.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    fence: Fence,
+    /// Posts on their way to storage, each of which may bring a question.
+    posting: usize,
+    questions: VecDeque<Question>,
+    turn: Turn,
+    /// Replies that nobody writes any more, whose end is being committed.
+    lost: Vec<PendingReply>,
+    /// Replies that ended lately.
+    ended: VecDeque<ReplyId>,
+    max_questions: usize,
+}
+
+impl Turns {
+    pub(crate) fn new(fence: Fence, max_questions: usize) -> Self {
+        Self {
+            fence,
+            posting: 0,
+            questions: VecDeque::new(),
+            turn: Turn::Idle,
+            lost: Vec::new(),
+            ended: VecDeque::new(),
+            max_questions,
+        }
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// The answer that devices see grow, or end.
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        match &self.turn {
+            Turn::Idle => None,
+            Turn::Answering(answer) | Turn::Ending(answer) => Some(answer),
+        }
+    }
+
+    /// Whether a reply is asked for, or being written.
+    pub(crate) fn knows(&self, reply: ReplyId) -> bool {
+        let mut asked = self.questions.iter();
+        let is_answered = |answer: &Answer| answer.question.reply == reply;
+        asked.any(|question| question.reply == reply) || self.answer().is_some_and(is_answered)
+    }
+
+    /// Whether a reply that is not being written has its end, or is getting it.
+    pub(crate) fn is_over(&self, reply: ReplyId) -> bool {
+        let mut lost = self.lost.iter();
+        self.ended.contains(&reply) || lost.any(|pending| pending.reply == reply)
+    }
+
+    /// Whether nothing is going on that must not be interrupted.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_idle = matches!(self.turn, Turn::Idle) && self.lost.is_empty();
+        is_idle && self.posting == 0 && self.questions.is_empty()
+    }
+
+    /// May a message be stored now?
+    pub(crate) fn decide_post(&self, asks: bool) -> Result<(), Rejection> {
+        let waiting = self.posting + self.questions.len() + usize::from(self.answer().is_some());
+        if asks && waiting >= self.max_questions {
+            return Err(Rejection::later(
+                ErrorCode::RateLimited,
+                "earlier messages are still being answered",
+                2_000,
+            ));
+        }
+        if self.posting >= capacity::SESSION_MAILBOX * 2 {
+            return Err(Rejection::overloaded());
+        }
+        Ok(())
+    }
+
+    /// A message is on its way to storage.
+    pub(crate) fn post(&mut self) {
+        self.posting += 1;
+    }
+
+    /// It was stored, with the question it asks, or it was not.
+    pub(crate) fn posted(&mut self, question: Option<Question>) {
+        self.posting = self.posting.saturating_sub(1);
+        if let Some(question) = question {
+            self.ask(question);
+        }
+    }
+
+    /// A question waits. They are answered in the order of their messages; commits may be learned in another,
+    /// and one question twice (a repeated message).
+    pub(crate) fn ask(&mut self, question: Question) {
+        if !self.knows(question.reply) {
+            let at = self.questions.partition_point(|q| q.to < question.to);
+            self.questions.insert(at, question);
+        }
+    }
+
+    /// The next question's turn begins, if there is one and nothing else is being answered.
+    pub(crate) fn begin(&mut self) -> Option<Question> {
+        if !matches!(self.turn, Turn::Idle) {
+            return None;
+        }
+        let question = self.questions.pop_front()?;
+        self.turn = Turn::Answering(Answer::new(question.clone()));
+        Some(question)
+    }
+
+    /// The answer, for whoever writes it: none of another reply, of an older fence, or after its end.
+    pub(crate) fn writing(&mut self, reply: ReplyId, fence: Fence) -> Option<&mut Answer> {
+        let is_current = fence == self.fence;
+        match &mut self.turn {
+            Turn::Answering(answer) if is_current && answer.question.reply == reply => Some(answer),
+            Turn::Idle | Turn::Answering(_) | Turn::Ending(_) => None,
+        }
+    }
+
+    /// Ends what is being answered, for its end to be committed.
+    ///
+    /// # Errors
+    /// `conflict`: nothing is.
+    pub(crate) fn end(&mut self) -> Result<&Answer, Rejection> {
+        if !matches!(self.turn, Turn::Answering(_)) {
+            return Err(Rejection::new(
+                ErrorCode::Conflict,
+                "nothing is being answered",
+            ));
+        }
+        self.turn = match std::mem::replace(&mut self.turn, Turn::Idle) {
+            Turn::Answering(answer) => Turn::Ending(answer),
+            other => other,
+        };
+        self.answer().ok_or(Rejection::internal())
+    }
+
+    /// A reply turned out to be written by nobody any more; its end is being committed.
+    pub(crate) fn lose(&mut self, reply: PendingReply) {
+        self.lost.retain(|known| known.reply != reply.reply);
+        self.lost.push(reply);
+    }
+
+    /// The end of a reply is known to storage; the seq it answers, unless it is none of this session's doing.
+    pub(crate) fn close(&mut self, reply: ReplyId) -> Option<Seq> {
+        if let Turn::Ending(answer) = &self.turn
+            && answer.question.reply == reply
+        {
+            let to = answer.question.to;
+            self.turn = Turn::Idle;
+            return Some(to);
+        }
+        let at = self.lost.iter().position(|lost| lost.reply == reply)?;
+        Some(self.lost.swap_remove(at).to)
+    }
+
+    /// Remembers that devices were told of a reply's end; `false` if they were before.
+    pub(crate) fn note_told(&mut self, reply: ReplyId) -> bool {
+        if self.ended.contains(&reply) {
+            return false;
+        }
+        if self.ended.len() >= ENDS_REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(reply);
+        true
+    }
+}
+
+impl Answer {
+    fn new(question: Question) -> Self {
+        Self {
+            question,
+            phase: ReplyState::Queued {
+                position: 1,
+                eta_ms: 0,
+                paused: false,
+            },
+            text: String::new(),
+            length: TextPosition::default(),
+            first_text_at: None,
+            prompt_tokens: 0,
+        }
+    }
+
+    /// Adds what the model wrote.
+    pub(crate) fn write(&mut self, text: &str, now: Instant) {
+        // As it will be stored, which cannot hold a NUL: what is shown and what is kept are the same.
+        let text = text.replace('\0', "\u{FFFD}");
+        let room = capacity::REPLY_BYTES - self.text.len();
+        let text = text
+            .get(..text.floor_char_boundary(room))
+            .unwrap_or_default();
+        self.text.push_str(text);
+        self.length.bytes = self.text.len();
+        self.length.utf16 += text.encode_utf16().count() as u64;
+        self.first_text_at.get_or_insert(now);
+        if let ReplyState::Started { thinking, .. } = &mut self.phase {
+            *thinking = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hubbub_protocol::{NodeId, SessionId, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ports::Claim;
+
+    fn question(to: u64) -> Question {
+        Question {
+            reply: ReplyId::generate(),
+            to: Seq(to),
+            asked_at: Instant::now(),
+            fence: Fence::default(),
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Post,
+        Store(bool),
+        Begin,
+        Write(String),
+        End,
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::Post),
+            any::<bool>().prop_map(Step::Store),
+            Just(Step::Begin),
+            ".{0,8}".prop_map(Step::Write),
+            Just(Step::End),
+            Just(Step::Close),
+        ]
+    }
+
+    fn written(turns: &Turns) -> Option<ReplyId> {
+        turns.answer().map(|answer| answer.question.reply)
+    }
+
+    proptest! {
+        /// Every stored question is answered exactly once, in order, and never more than the bound wait.
+        #[test]
+        fn every_question_gets_exactly_one_answer_in_order(
+            steps in prop::collection::vec(step(), 0..300)
+        ) {
+            let mut turns = Turns::new(Fence::default(), 4);
+            let (mut posting, mut stored, mut answered) = (0, Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Post if turns.decide_post(true).is_ok() => {
+                        turns.post();
+                        posting += 1;
+                    }
+                    Step::Store(fails) if posting > 0 => {
+                        posting -= 1;
+                        let asked = (!fails).then(|| question(stored.len() as u64 + 1));
+                        stored.extend(asked.clone().map(|q| q.reply));
+                        turns.posted(asked);
+                    }
+                    Step::Begin => {
+                        let was = written(&turns);
+                        let begun = turns.begin().map(|question| question.reply);
+                        prop_assert!(was.is_none() || begun.is_none());
+                        prop_assert_eq!(written(&turns), was.or(begun));
+                    }
+                    Step::Write(text) => {
+                        let Some(reply) = written(&turns) else { continue };
+                        let before = turns.answer().unwrap().text.clone();
+                        let Some(answer) = turns.writing(reply, Fence::default()) else { continue };
+                        answer.write(&text, Instant::now());
+                        let text = text.replace('\0', "\u{FFFD}");
+                        prop_assert_eq!(&answer.text, &(before + &text));
+                        let utf16 = answer.text.encode_utf16().count() as u64;
+                        prop_assert_eq!(answer.length.utf16, utf16);
+                    }
+                    Step::End => {
+                        let ended = turns.end().map(|answer| answer.question.reply);
+                        answered.extend(ended);
+                    }
+                    Step::Close => {
+                        let ending = answered.last().copied();
+                        if let Some(reply) = ending.filter(|reply| turns.knows(*reply)) {
+                            prop_assert!(turns.close(reply).is_some());
+                            prop_assert!(turns.close(reply).is_none(), "closed once");
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert!(turns.questions.len() + turns.posting <= 4);
+            }
+            while posting > 0 {
+                posting -= 1;
+                turns.posted(None);
+            }
+            loop {
+                answered.extend(turns.end().map(|answer| answer.question.reply));
+                if let Some(reply) = written(&turns) {
+                    prop_assert!(turns.close(reply).is_some());
+                }
+                if turns.begin().is_none() { break }
+            }
+            prop_assert_eq!(answered, stored);
+            prop_assert!(turns.is_idle());
+        }
+    }
+
+    #[test]
+    fn text_of_another_reply_or_fence_or_after_the_end_is_refused() {
+        let fence = Fence(3);
+        let mut turns = Turns::new(fence, 4);
+        let asked = Question {
+            fence,
+            ..question(1)
+        };
+        let reply = asked.reply;
+        turns.ask(asked);
+        assert!(turns.writing(reply, fence).is_none(), "not begun");
+        turns.begin();
+        assert!(turns.writing(reply, fence).is_some());
+        assert!(turns.writing(reply, Fence(2)).is_none(), "stale fence");
+        let other = ReplyId::generate();
+        assert!(turns.writing(other, fence).is_none(), "another reply");
+        assert!(turns.end().is_ok());
+        assert!(turns.writing(reply, fence).is_none(), "after its end");
+        assert!(turns.end().is_err());
+        assert_eq!(turns.close(reply), Some(Seq(1)));
+        assert_eq!(turns.close(reply), None);
+    }
+
+    #[test]
+    fn what_is_lost_is_over_and_keeps_the_session_until_its_end_is_stored() {
+        let mut turns = Turns::new(Fence::default(), 4);
+        let reply = ReplyId::generate();
+        let lost = PendingReply {
+            session: SessionId::generate(),
+            reply,
+            to: Seq(7),
+            node: NodeId::generate(),
+            fence: Fence::default(),
+            claim: Claim::FIRST,
+            asked_at: Timestamp::now(),
+        };
+        turns.lose(lost.clone());
+        turns.lose(lost);
+        assert!(turns.is_over(reply) && !turns.is_idle());
+        assert_eq!(turns.close(reply), Some(Seq(7)));
+        assert!(turns.is_idle());
+        assert!(turns.note_told(reply));
+        assert!(!turns.note_told(reply));
+        assert!(turns.is_over(reply));
+    }
+}
