@@ -6,6 +6,8 @@
 
 mod handle;
 mod health;
+mod prediction;
+mod queue;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ pub(crate) use handle::{Outcome, Permit, PoolHandle, Request};
 use crate::ports::Upstream;
 use crate::rejection::Rejection;
 use handle::{Acquire, Learn, OwnHandle, Release};
-use health::{Change, Returned};
+use health::{Change, Returned, Used};
 use state::{Admission, PoolState, Ticket};
 
 /// How often places in the queue are told to those who wait.
@@ -139,6 +141,7 @@ impl LlmPool {
             session: asking.session,
             model: asking.model,
             outcome: Outcome::Neutral,
+            used: Used::default(),
         };
         let actor = self.own.get().and_then(Weak::upgrade);
         let (Some(upstream), Some(actor)) = (self.config.upstreams.get(index), actor) else {
@@ -151,6 +154,7 @@ impl LlmPool {
             index,
             generation: self.generation,
             returned,
+            progress: self.state.progress(ticket),
             held_since: Instant::now(),
             pool: PoolHandle {
                 actor,
@@ -178,6 +182,19 @@ impl LlmPool {
         let state = &self.state;
         self.asking.retain(|ticket, _| state.is_waiting(*ticket));
         self.record();
+    }
+
+    /// Tells those who made room for others.
+    fn refuse_shed(&mut self) {
+        for ticket in self.state.take_shed() {
+            let Some(asking) = self.asking.remove(&ticket) else {
+                continue;
+            };
+            metrics::counter!("hubbub_llm_refused_total").increment(1);
+            let eta = asking.place.borrow().map(|place| place.eta);
+            // Whoever asked may be gone.
+            drop(asking.grant.send(Err(full(eta.unwrap_or_default()))));
+        }
     }
 
     fn tell_places_later(&mut self, ctx: &mut Context<Self>) {
@@ -235,6 +252,15 @@ impl LlmPool {
     }
 }
 
+/// There is no room to wait; this long until there may be.
+fn full(eta: Duration) -> Rejection {
+    let wait_ms = u64::try_from(eta.as_millis()).unwrap_or(u64::MAX);
+    Rejection {
+        retry_after_ms: Some(wait_ms.max(1_000)),
+        ..Rejection::overloaded()
+    }
+}
+
 impl Actor for LlmPool {
     type Context = Context<Self>;
 }
@@ -260,7 +286,9 @@ impl Handler<Acquire> for LlmPool {
             promised: now,
             grant,
         };
-        let refused = match self.state.admit(now, request) {
+        let admitted = self.state.admit(now, request);
+        self.refuse_shed();
+        let refused = match admitted {
             Admission::Granted(ticket, index) => {
                 self.asking.insert(ticket, asking);
                 self.grant(ticket, index);
@@ -274,14 +302,7 @@ impl Handler<Acquire> for LlmPool {
                 self.record();
                 return;
             }
-            Admission::Full(eta) => Rejection {
-                retry_after_ms: Some(
-                    u64::try_from(eta.as_millis())
-                        .unwrap_or(u64::MAX)
-                        .max(1_000),
-                ),
-                ..Rejection::overloaded()
-            },
+            Admission::Full(eta) => full(eta),
             Admission::NoUpstream => Rejection::unavailable(),
         };
         metrics::counter!("hubbub_llm_refused_total").increment(1);

@@ -38,6 +38,8 @@ use stream::{Piece, Stream, Streamed};
 #[derive(Clone, Debug)]
 pub(crate) struct ReplyTask {
     pub(crate) tenant: TenantId,
+    /// How much of what there is the tenant may have, beside others.
+    pub(crate) weight: u32,
     pub(crate) session: SessionId,
     pub(crate) to: Seq,
     pub(crate) bot: Arc<BotConfig>,
@@ -139,28 +141,34 @@ impl Work {
             return Err(Stopped::Rejected(Rejection::unavailable()));
         }
         let said = self.said(&route).await?;
+        let mut tokens = 0;
         // What cannot read as much is not asked.
-        route.retain(|(_, window)| self.turns(&said, *window).is_some());
+        route.retain(|(_, window)| {
+            let turns = self.turns(&said, *window);
+            tokens = tokens.max(turns.as_deref().map_or(0, usage::prompt_tokens));
+            turns.is_some()
+        });
         if route.is_empty() {
             return Err(Stopped::Rejected(ends::too_large()));
         }
+        let prompt = Prompt { said, tokens };
         let route = route.into_iter().map(|(index, _)| index).collect();
         let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
         // The pause before an upstream is asked again.
         let mut owed = None;
         loop {
-            let mut permit = self.acquire(&attempts).await?;
+            let mut permit = self.acquire(&prompt, &attempts).await?;
             if attempts.tried().contains(&permit.index())
                 && let Some(pause) = owed.take()
             {
                 // Another was to be asked, and takes nothing now.
                 drop(permit);
                 tokio::time::sleep(pause).await;
-                permit = self.acquire(&attempts).await?;
+                permit = self.acquire(&prompt, &attempts).await?;
             }
             attempts.begin(Instant::now());
             let index = permit.index();
-            let error = match self.attempt(permit, &said, &attempts).await? {
+            let error = match self.attempt(permit, &prompt, &attempts).await? {
                 Attempted::Ended(end, usage) => return Ok((end, usage)),
                 Attempted::Failed(error) => error,
             };
@@ -181,12 +189,12 @@ impl Work {
     /// would be spliced to this one.
     async fn attempt(
         &self,
-        permit: Permit,
-        said: &[Said],
+        mut permit: Permit,
+        prompt: &Prompt,
         attempts: &Attempts,
     ) -> Result<Attempted, Stopped> {
         let bot = &self.task.bot;
-        let turns = self.turns(said, permit.upstream().context_tokens());
+        let turns = self.turns(&prompt.said, permit.upstream().context_tokens());
         let request = ChatRequest {
             model: bot.model.clone(),
             turns: turns.ok_or(Stopped::Rejected(ends::too_large()))?,
@@ -206,14 +214,24 @@ impl Work {
         let mut stream = Stream::new(permit.upstream().stream(request), attempts.deadline());
         let streamed = loop {
             match stream.next().await {
-                Piece::Alive => self.tell(ReplyStep::Thinking).await?,
+                Piece::Alive => {
+                    permit.note_input(prompt_tokens);
+                    self.tell(ReplyStep::Thinking).await?;
+                }
                 Piece::Text { text, is_first } => {
+                    permit.note_output(usage::tokens(&text));
                     if is_first {
+                        permit.note_input(prompt_tokens);
                         permit.answers();
                     }
                     self.tell(ReplyStep::Text(text)).await?;
                 }
-                Piece::End(end) => break end,
+                Piece::End(end) => {
+                    if let Streamed::Finished(_, Some(usage)) = end {
+                        permit.note_usage(usage);
+                    }
+                    break end;
+                }
             }
         };
         let was_shown = stream.was_shown();
@@ -235,7 +253,7 @@ impl Work {
 
     /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
     /// again, and so stands in nobody's way for long. The longest wait holds for all of it.
-    async fn acquire(&self, attempts: &Attempts) -> Result<Permit, Stopped> {
+    async fn acquire(&self, prompt: &Prompt, attempts: &Attempts) -> Result<Permit, Stopped> {
         let mut absence = self.task.absence.clone();
         let latest = Instant::now() + self.ports.pool.queue_wait();
         let until = attempts
@@ -244,17 +262,28 @@ impl Work {
         loop {
             tokio::select! {
                 biased;
-                acquired = self.wait_in_line(attempts, until) => return acquired,
+                acquired = self.wait_in_line(prompt, attempts, until) => return acquired,
                 () = absence.lasts() => {}
             }
         }
     }
 
     /// Waits for a slot and tells the session its place meanwhile.
-    async fn wait_in_line(&self, attempts: &Attempts, until: Instant) -> Result<Permit, Stopped> {
+    async fn wait_in_line(
+        &self,
+        prompt: &Prompt,
+        attempts: &Attempts,
+        until: Instant,
+    ) -> Result<Permit, Stopped> {
+        let ReplyTask { bot, .. } = &self.task;
         let request = Request {
+            tenant: self.task.tenant,
+            weight: self.task.weight,
             session: self.task.session,
-            model: self.task.bot.model.clone(),
+            bot: bot.bot,
+            model: bot.model.clone(),
+            input_tokens: prompt.tokens,
+            max_output_tokens: bot.max_output_tokens,
             route: attempts.left().collect(),
             tried: attempts.tried().to_vec(),
         };
@@ -307,6 +336,14 @@ impl Work {
         };
         self.session.send(progress).await.map_err(|_| Unwanted)
     }
+}
+
+/// What is known of a prompt before it is known who reads it.
+struct Prompt {
+    /// The conversation.
+    said: Vec<Said>,
+    /// Estimated tokens of it, for whoever can read most.
+    tokens: u64,
 }
 
 /// What one attempt came to.

@@ -58,6 +58,7 @@ struct Shared {
     sessions: AtomicU32,
     max_sessions: u32,
     messages: DefaultDirectRateLimiter,
+    weight: u32,
     actor: Addr<Tenant>,
 }
 
@@ -123,6 +124,7 @@ impl Tenants {
             messages: RateLimiter::direct(Quota::per_second(
                 NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
             )),
+            weight: limits.weight.unwrap_or(1),
             actor,
         });
         *entry = Arc::downgrade(&shared);
@@ -148,6 +150,11 @@ impl TenantHandle {
     /// Which tenant.
     pub fn tenant(&self) -> TenantId {
         self.0.tenant
+    }
+
+    /// Its share of the models beside others'.
+    pub(crate) fn weight(&self) -> u32 {
+        self.0.weight
     }
 
     /// Counts a connection, unless there are too many.

@@ -9,6 +9,7 @@ mod conversation;
 mod crashes;
 mod devices;
 mod draining;
+mod fairness;
 mod joining;
 mod lifecycle;
 mod limits;

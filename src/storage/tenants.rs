@@ -7,7 +7,7 @@ use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO tenants (id, name) VALUES ($1, $2)";
 const FIND_LIMITS: &str = "SELECT id, max_connections::int8, max_sessions::int8, \
-    messages_per_second::int8 FROM tenants WHERE id = $1";
+    messages_per_second::int8, weight::int8 FROM tenants WHERE id = $1";
 
 /// Creates the scope's tenant, with the server's default limits.
 ///
@@ -39,6 +39,7 @@ pub async fn find_limits(scope: &TenantScope) -> Result<Option<TenantLimits>, St
             connections: limit("max_connections")?,
             sessions: limit("max_sessions")?,
             messages_per_second: limit("messages_per_second")?,
+            weight: limit("weight")?,
         })
     })
     .transpose()

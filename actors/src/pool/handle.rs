@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::SessionId;
+use hubbub_protocol::{BotId, SessionId, TenantId, Usage};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::health::Returned;
+use super::health::{Returned, Used};
+use super::queue::{Cost, Progress};
 use super::{LlmPool, Place, PoolConfig};
 use crate::capacity;
 use crate::ports::{Upstream, UpstreamError};
@@ -49,9 +50,19 @@ impl From<UpstreamError> for Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// For whom.
+    pub(crate) tenant: TenantId,
+    /// How much of what there is the tenant may have, beside others.
+    pub(crate) weight: u32,
+    /// In which conversation.
     pub(crate) session: SessionId,
+    /// Whose answer it is going to be.
+    pub(crate) bot: BotId,
     /// The model asked for, if not each upstream's own.
     pub(crate) model: Option<String>,
+    /// Estimated tokens of the prompt.
+    pub(crate) input_tokens: u64,
+    /// Most tokens of the answer.
+    pub(crate) max_output_tokens: u32,
     /// Upstreams that will do, best first.
     pub(crate) route: Vec<usize>,
     /// Those that have failed this reply, as often as they did: others go first.
@@ -64,6 +75,7 @@ pub(crate) struct Permit {
     pub(super) index: usize,
     pub(super) generation: u64,
     pub(super) returned: Returned,
+    pub(super) progress: Progress,
     pub(super) held_since: Instant,
     pub(super) pool: PoolHandle,
 }
@@ -89,6 +101,28 @@ impl Permit {
         };
         // If the pool is too busy for it, it learns it from the end of the answer.
         drop(self.pool.actor.try_send(learn));
+    }
+
+    /// The upstream has read the prompt.
+    pub(crate) fn note_input(&mut self, tokens: u64) {
+        if self.returned.used.input == 0 {
+            self.returned.used.input = tokens;
+            self.progress.add(Cost::of(tokens, 0));
+        }
+    }
+
+    /// The upstream has written a piece of the answer.
+    pub(crate) fn note_output(&mut self, tokens: u64) {
+        self.returned.used.output += tokens;
+        self.progress.add(Cost::of(0, tokens));
+    }
+
+    /// What the upstream says that it took.
+    pub(crate) fn note_usage(&mut self, usage: Usage) {
+        self.returned.used = Used {
+            input: usage.input_tokens,
+            output: usage.output_tokens,
+        };
     }
 
     pub(crate) fn release(mut self, outcome: Outcome) {

@@ -64,6 +64,14 @@ pub(crate) struct Returned {
     pub(crate) session: SessionId,
     pub(crate) model: Option<String>,
     pub(crate) outcome: Outcome,
+    pub(crate) used: Used,
+}
+
+/// What an attempt took so far, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
 }
 
 /// What the pool should tell of a change.

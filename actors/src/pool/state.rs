@@ -1,12 +1,14 @@
-//! The pool's rules, without clocks or channels: who gets which upstream, and a bounded queue in order of
-//! arrival. A fair queue over tenants can take the place of the `VecDeque` here, and nothing else moves.
+//! The pool's rules, without clocks or channels: who gets which upstream, and who waits for one.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use hubbub_protocol::BotId;
 use tokio::time::Instant;
 
 use super::health::{Change, Health, Returned};
+use super::prediction::Predictions;
+use super::queue::{Charge, Cost, FairQueue, Progress};
 use super::{Outcome, Place, Request};
 
 /// Assumed length of an answer until one has been seen.
@@ -36,8 +38,13 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct PoolState {
     upstreams: Vec<Health>,
-    queue: VecDeque<(Ticket, Request)>,
+    queue: FairQueue,
     queue_len: usize,
+    /// Slots that are held, with what was charged for them.
+    held_for: HashMap<Ticket, (Charge, BotId)>,
+    predictions: Predictions,
+    /// Those who were to wait and made room for others.
+    shed: Vec<Ticket>,
     next_ticket: u64,
     /// Moving average of how long a slot is held.
     held: Duration,
@@ -47,8 +54,11 @@ impl PoolState {
     pub(crate) fn new(slots: Vec<u32>, queue_len: usize) -> Self {
         Self {
             upstreams: slots.into_iter().map(Health::new).collect(),
-            queue: VecDeque::new(),
+            queue: FairQueue::default(),
             queue_len,
+            held_for: HashMap::new(),
+            predictions: Predictions::default(),
+            shed: Vec::new(),
             next_ticket: 0,
             held: FIRST_GUESS,
         }
@@ -65,15 +75,31 @@ impl PoolState {
         if let Some(index) = self.pick(now, &request)
             && !self.anyone_could_use(now, &request.route)
         {
-            self.occupy(now, ticket, index);
+            let cost = self.predictions.cost(&request);
+            let charge = self.queue.serve_at_once(ticket, &request, cost);
+            self.occupy(now, ticket, index, (charge, request.bot));
             return Admission::Granted(ticket, index);
         }
         if self.queue.len() >= self.queue_len {
-            return Admission::Full(self.place(now, self.queue.len(), &request.route).eta);
+            // Who has more than its share makes room.
+            let shed = self.queue.shed_for(request.tenant, request.weight);
+            match shed {
+                Some(ticket) => self.shed.push(ticket),
+                None => {
+                    return Admission::Full(self.place(now, self.queue.len(), &request.route).eta);
+                }
+            }
         }
-        let place = self.place(now, self.queue.len(), &request.route);
-        self.queue.push_back((ticket, request));
+        let ahead = self.queue.ahead_of(request.tenant);
+        let place = self.place(now, ahead, &request.route);
+        let cost = self.predictions.cost(&request);
+        self.queue.push(ticket, request, cost);
         Admission::Queued(ticket, place)
+    }
+
+    /// Those who made room for others since the last time, and wait no more.
+    pub(crate) fn take_shed(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.shed)
     }
 
     /// Frees a slot and learns from how it went.
@@ -84,6 +110,14 @@ impl PoolState {
         returned: &Returned,
         held: Duration,
     ) -> Option<Change> {
+        if let Some((charge, bot)) = self.held_for.remove(&returned.ticket) {
+            let used = returned.used;
+            let actual = Cost::of(used.input, used.output);
+            self.queue.settle(&charge, actual);
+            if returned.outcome == Outcome::Answered {
+                self.predictions.learn(bot, used.output);
+            }
+        }
         if returned.outcome == Outcome::Answered {
             self.held = (self.held * 7 + held) / 8;
         }
@@ -107,32 +141,32 @@ impl PoolState {
         gone: impl Fn(Ticket) -> bool,
     ) -> Option<(Ticket, usize)> {
         // Also while no slot is free: whoever left must not keep others out of the queue.
-        self.queue.retain(|(ticket, _)| !gone(*ticket));
+        self.queue.retain(|ticket| !gone(ticket));
         if !self.upstreams.iter().any(|upstream| upstream.is_free(now)) {
             return None;
         }
-        let (at, index) = self
-            .queue
-            .iter()
-            .enumerate()
-            .find_map(|(at, (_, request))| self.pick(now, request).map(|index| (at, index)))?;
-        let (ticket, _) = self.queue.remove(at)?;
-        self.occupy(now, ticket, index);
+        let mut queue = std::mem::take(&mut self.queue);
+        let next = queue.next(|request| Some((self.pick(now, request)?, request.bot)));
+        self.queue = queue;
+        let (ticket, (index, bot), charge) = next?;
+        self.occupy(now, ticket, index, (charge, bot));
         Some((ticket, index))
     }
 
+    /// Where to note how much of what was granted is done.
+    pub(crate) fn progress(&self, ticket: Ticket) -> Progress {
+        let held = self.held_for.get(&ticket);
+        held.map(|(charge, _)| charge.progress())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
-        // Tickets rise along the queue.
-        self.queue
-            .binary_search_by_key(&ticket, |(waiting, _)| *waiting)
-            .is_ok()
+        self.queue.contains(ticket)
     }
 
     pub(crate) fn places(&self, now: Instant) -> impl Iterator<Item = (Ticket, Place)> {
-        self.queue
-            .iter()
-            .enumerate()
-            .map(move |(at, (ticket, request))| (*ticket, self.place(now, at, &request.route)))
+        let in_order = self.queue.in_order().enumerate();
+        in_order.map(move |(at, (ticket, request))| (ticket, self.place(now, at, &request.route)))
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -151,7 +185,7 @@ impl PoolState {
     }
 
     fn anyone_could_use(&self, now: Instant, route: &[usize]) -> bool {
-        self.queue.iter().any(|(_, other)| {
+        self.queue.requests().any(|other| {
             self.pick(now, other)
                 .is_some_and(|index| route.contains(&index))
         })
@@ -186,7 +220,8 @@ impl PoolState {
             .min_by_key(failures)
     }
 
-    fn occupy(&mut self, now: Instant, ticket: Ticket, index: usize) {
+    fn occupy(&mut self, now: Instant, ticket: Ticket, index: usize, held: (Charge, BotId)) {
+        self.held_for.insert(ticket, held);
         if let Some(upstream) = self.upstreams.get_mut(index) {
             upstream.occupy(ticket, now);
         }

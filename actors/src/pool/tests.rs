@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use hubbub_protocol::{BotId, TenantId};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,8 +13,13 @@ fn any(route: &[usize]) -> Request {
 
 fn of(session: SessionId, route: &[usize]) -> Request {
     Request {
+        tenant: TenantId::generate(),
+        weight: 1,
         session,
+        bot: BotId::generate(),
         model: None,
+        input_tokens: 10,
+        max_output_tokens: 10,
         route: route.to_vec(),
         tried: Vec::new(),
     }
@@ -30,6 +36,7 @@ fn asked(pool: &mut PoolState, now: Instant, request: Request) -> (Returned, usi
         session,
         model,
         outcome: Outcome::Neutral,
+        used: Used::default(),
     };
     (returned, index)
 }
@@ -66,16 +73,17 @@ fn open(pool: &mut PoolState, now: Instant) {
 fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
     let now = Instant::now();
     let mut pool = PoolState::new(vec![1], 2);
-    let first = asked(&mut pool, now, any(&[0]));
-    let Admission::Queued(second, place) = pool.admit(now, any(&[0])) else {
+    let request = any(&[0]);
+    let first = asked(&mut pool, now, request.clone());
+    let Admission::Queued(second, place) = pool.admit(now, request.clone()) else {
         panic!()
     };
     assert_eq!(place.position, 1);
-    let Admission::Queued(third, place) = pool.admit(now, any(&[0])) else {
+    let Admission::Queued(third, place) = pool.admit(now, request.clone()) else {
         panic!()
     };
     assert_eq!(place.position, 2);
-    assert!(matches!(pool.admit(now, any(&[0])), Admission::Full(_)));
+    assert!(matches!(pool.admit(now, request), Admission::Full(_)));
 
     assert_eq!(pool.next_grant(now, |_| false), None);
     end(&mut pool, now, first.clone(), Outcome::Answered);
@@ -301,7 +309,8 @@ proptest! {
                 let (ticket, index) = held.swap_remove(pick % held.len());
                 let (session, model) = (SessionId::generate(), None);
                 let outcome = Outcome::Answered;
-                let returned = Returned { ticket, session, model, outcome };
+                let used = Used::default();
+                let returned = Returned { ticket, session, model, outcome, used };
                 pool.release(now, index, &returned, Duration::ZERO);
                 while let Some((ticket, index)) = pool.next_grant(now, |_| false) {
                     prop_assert!(served.insert(ticket));

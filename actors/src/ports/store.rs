@@ -370,6 +370,8 @@ pub struct TenantLimits {
     pub sessions: Option<u32>,
     /// Messages a second; `None` for the server's default.
     pub messages_per_second: Option<u32>,
+    /// Its share of the models, beside those of other tenants; `None` for 1.
+    pub weight: Option<u32>,
 }
 
 /// Storage could not do it. The cause is in the log, where it was noticed.

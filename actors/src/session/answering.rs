@@ -45,6 +45,7 @@ impl Live {
         };
         let task = ReplyTask {
             tenant: self.record.tenant,
+            weight: self.permit.tenant().weight(),
             session: self.record.session,
             to: question.to,
             bot,

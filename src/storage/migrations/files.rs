@@ -46,10 +46,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006", "as_sent"),
     migration!(7, "0007", "visitor"),
     migration!(8, "0008", "claims"),
+    migration!(9, "0009", "weights"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 8;
+pub const EXPECTED_VERSION: i64 = 9;
 
 #[cfg(test)]
 mod tests {
