@@ -110,6 +110,8 @@ mod starting;
 mod strangers;
 #[path = "server/stream.rs"]
 mod stream;
+#[path = "server/takeover.rs"]
+mod takeover;
 #[path = "server/tenants.rs"]
 mod tenants;
 #[path = "server/tickets.rs"]

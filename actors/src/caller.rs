@@ -59,6 +59,26 @@ pub enum OperatorRole {
     Owner,
 }
 
+impl OperatorRole {
+    /// All of them, from the least.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Agent, Self::Admin, Self::Owner];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Agent => "agent",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
 /// What is asked for. What a caller may see is another question: [`Caller::may_see`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
@@ -66,6 +86,12 @@ pub enum Permission {
     Chat,
     /// To create, read and change bots.
     ManageBots,
+    /// To see what all visitors of the tenant ask for.
+    ReadAll,
+    /// To take a session over, to pass it on, and to give it back to the bot.
+    Handle,
+    /// To ask for a person.
+    Escalate,
     /// To vouch for people of the tenant's own.
     IssueTickets,
 }
@@ -82,6 +108,12 @@ impl Caller {
                 Who::Key { .. } => true,
                 who => who.rank().is_some_and(|role| role >= OperatorRole::Admin),
             },
+            Permission::ReadAll => self.visitor().is_none(),
+            Permission::Handle => self
+                .who
+                .rank()
+                .is_some_and(|role| role >= OperatorRole::Agent),
+            Permission::Escalate => self.visitor().is_some(),
             Permission::IssueTickets => matches!(self.who, Who::Key { .. }),
         }
     }
@@ -93,6 +125,9 @@ impl Caller {
     pub fn check(&self, permission: Permission) -> Result<(), Rejection> {
         let refusal = match permission {
             Permission::Chat => "your role only reads along",
+            Permission::ReadAll => "this is for the tenant's own staff and programs",
+            Permission::Handle => "only operators who may write handle sessions",
+            Permission::Escalate => "only the visitor asks for a person",
             Permission::ManageBots | Permission::IssueTickets => "this needs an API key",
         };
         if self.may(permission) {
@@ -121,6 +156,14 @@ impl Caller {
         match self.who {
             Who::Visitor { bot, .. } => Some(bot),
             Who::User { .. } | Who::Operator { .. } | Who::Key { .. } => None,
+        }
+    }
+
+    /// An operator's id.
+    pub fn operator(&self) -> Option<&str> {
+        match &self.who {
+            Who::Operator { id, .. } => Some(id),
+            Who::Visitor { .. } | Who::User { .. } | Who::Key { .. } => None,
         }
     }
 
@@ -167,7 +210,7 @@ impl Who {
 mod tests {
     use super::*;
 
-    fn may(who: Who) -> [bool; 3] {
+    fn may(who: Who) -> [bool; 6] {
         let caller = Caller {
             tenant: TenantId::generate(),
             who,
@@ -175,6 +218,9 @@ mod tests {
         };
         let asked = [
             Permission::Chat,
+            Permission::ReadAll,
+            Permission::Handle,
+            Permission::Escalate,
             Permission::ManageBots,
             Permission::IssueTickets,
         ];
@@ -188,18 +234,22 @@ mod tests {
     fn nobody_has_more_than_their_kind_and_role_give() {
         let id = VisitorId::generate();
         let bot = BotId::generate();
-        assert_eq!(may(Who::Visitor { id, bot }), [true, false, false]);
+        let visitors = [true, false, false, true, false, false];
+        assert_eq!(may(Who::Visitor { id, bot }), visitors);
         let external = "ada".to_owned();
-        assert_eq!(may(Who::User { id, external }), [true, false, false]);
+        assert_eq!(may(Who::User { id, external }), visitors);
         let operator = |role| Who::Operator {
             id: "bo".to_owned(),
             role,
         };
-        assert_eq!(may(operator(OperatorRole::Viewer)), [false; 3]);
-        assert_eq!(may(operator(OperatorRole::Agent)), [true, false, false]);
-        assert_eq!(may(operator(OperatorRole::Admin)), [true, true, false]);
-        assert_eq!(may(operator(OperatorRole::Owner)), [true, true, false]);
+        let viewers = [false, true, false, false, false, false];
+        assert_eq!(may(operator(OperatorRole::Viewer)), viewers);
+        let agents = [true, true, true, false, false, false];
+        assert_eq!(may(operator(OperatorRole::Agent)), agents);
+        let admins = [true, true, true, false, true, false];
+        assert_eq!(may(operator(OperatorRole::Admin)), admins);
+        assert_eq!(may(operator(OperatorRole::Owner)), admins);
         let id = "key".to_owned();
-        assert_eq!(may(Who::Key { id }), [true; 3]);
+        assert_eq!(may(Who::Key { id }), [true, true, false, false, true, true]);
     }
 }

@@ -42,7 +42,7 @@ pub use device::{Delivery, Outlet, Undelivered};
 pub use hub::{Hub, HubConfig};
 pub use pool::PoolConfig;
 pub use rejection::Rejection;
-pub use session::{JoinRequest, Post, Posted, SessionHandle};
+pub use session::{Handling, JoinRequest, Post, Posted, SessionHandle};
 pub use session_ports::SessionConfig;
 pub use tenant::{ConnectionPermit, DefaultLimits, TenantHandle};
 pub use visitors::VisitorLimits;

@@ -7,9 +7,9 @@ pub mod upstream;
 
 pub use fencing::{Claim, Fence};
 pub use store::{
-    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, MessageStore,
-    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, ReplyFailure, Said,
-    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, HandlerChange,
+    MessageStore, NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd,
+    ReplyFailure, Said, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 pub use upstream::{
     ALIVE_EVERY, ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,

@@ -109,7 +109,9 @@ impl From<AppendRefusal> for Rejection {
                 Self::new(ErrorCode::Conflict, "this id was used for another text")
             }
             AppendRefusal::NoSession => Self::no_session(),
-            AppendRefusal::StaleClaim => Self::new(ErrorCode::Conflict, "the reply has ended"),
+            AppendRefusal::StaleFence | AppendRefusal::StaleClaim => {
+                Self::new(ErrorCode::Conflict, "the reply has ended")
+            }
         }
     }
 }

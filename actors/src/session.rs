@@ -13,6 +13,7 @@ mod catching_up;
 mod fanout;
 mod feed;
 pub mod handle;
+mod handling;
 mod joining;
 mod live;
 mod posting;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use catching_up::ReplyRecovered;
 pub use handle::SessionHandle;
+pub use handling::Handling;
 pub use joining::JoinRequest;
 pub use posting::{Post, Posted};
 

@@ -18,6 +18,7 @@ mod node;
 mod recorder;
 mod stopping;
 mod storage;
+mod takeover;
 mod upstreams;
 mod view;
 mod visitors;

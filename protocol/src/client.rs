@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::tagged::tagged;
-use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Metadata, Seq, SessionId, limits};
+use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Handler, Metadata, Seq, SessionId, limits};
 
 /// What a device may say. Unknown fields are ignored; unknown types are `bad_frame`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,11 +20,21 @@ pub enum ClientFrame {
     Typing(Typing),
     /// The person has seen everything up to a message.
     Read(Read),
+    /// An operator handles the session from now on.
+    Takeover(Takeover),
+    /// The bot handles it again.
+    Release(Release),
+    /// Somebody else does.
+    Transfer(Transfer),
+    /// The visitor asks for a person.
+    Escalate(Escalate),
     /// Leave a session; the connection stays.
     Leave(Leave),
 }
 
-tagged!(ClientFrame: Join, Send, Stop, Typing, Read, Leave);
+tagged!(
+    ClientFrame: Join, Send, Stop, Typing, Read, Takeover, Release, Transfer, Escalate, Leave,
+);
 
 /// `join`: answered by `joined`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,6 +104,69 @@ pub struct Read {
     pub seq: Seq,
 }
 
+/// `takeover`, of operators: answered by `handler`, to every device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Echoed if the answer is an error.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+    /// Who is expected to handle it now; another one is a `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Handler>,
+}
+
+/// `release`, of operators: answered by `handler`, to every device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// Echoed if the answer is an error.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// `transfer`, of operators: answered by `handler`, to every device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Echoed if the answer is an error.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+    /// An operator's id, or `waiting`.
+    pub to: String,
+}
+
+/// `escalate`, of visitors and users: answered by `handler`, to every device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Escalate {
+    /// Echoed if the answer is an error.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The session.
+    pub session: SessionId,
+    /// Why, in the visitor's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Transfer {
+    fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        let is_id = (1..=limits::NAME_CHARS).contains(&self.to.chars().count());
+        (!is_id).then_some((ErrorCode::Invalid, "to must be 1 to 200 characters"))
+    }
+}
+
+impl Escalate {
+    fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let is_long = reason.chars().count() > limits::REASON_CHARS;
+        is_long.then_some((ErrorCode::TooLarge, "reason is longer than 500 characters"))
+    }
+}
+
 /// `leave`: answered by `left`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leave {
@@ -128,7 +201,10 @@ struct Envelope {
     session: Option<Value>,
 }
 
-const KINDS: [&str; 6] = ["join", "send", "stop", "typing", "read", "leave"];
+const KINDS: [&str; 10] = [
+    "join", "send", "stop", "typing", "read", "takeover", "release", "transfer", "escalate",
+    "leave",
+];
 
 impl ClientFrame {
     /// Decodes one text frame and checks every limit that needs no state.
@@ -154,6 +230,10 @@ impl ClientFrame {
             Self::Join(Join { reference, .. })
             | Self::Send(Send { reference, .. })
             | Self::Stop(Stop { reference, .. })
+            | Self::Takeover(Takeover { reference, .. })
+            | Self::Release(Release { reference, .. })
+            | Self::Transfer(Transfer { reference, .. })
+            | Self::Escalate(Escalate { reference, .. })
             | Self::Leave(Leave { reference, .. }) => reference.as_deref(),
             Self::Typing(_) | Self::Read(_) => None,
         }
@@ -167,6 +247,10 @@ impl ClientFrame {
             | Self::Stop(Stop { session, .. })
             | Self::Typing(Typing { session, .. })
             | Self::Read(Read { session, .. })
+            | Self::Takeover(Takeover { session, .. })
+            | Self::Release(Release { session, .. })
+            | Self::Transfer(Transfer { session, .. })
+            | Self::Escalate(Escalate { session, .. })
             | Self::Leave(Leave { session, .. }) => Some(*session),
         }
     }
@@ -178,6 +262,8 @@ impl ClientFrame {
         match self {
             Self::Join(join) => join.violation(),
             Self::Send(send) => send.violation(text_chars),
+            Self::Transfer(transfer) => transfer.violation(),
+            Self::Escalate(escalate) => escalate.violation(),
             _ => None,
         }
     }

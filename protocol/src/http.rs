@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BotId, ClientMessageId, EndedReply, ErrorCode, MessageFrame, Metadata, ReplyId, Seq, SessionId,
-    Timestamp,
+    BotId, ClientMessageId, EndedReply, ErrorCode, Handler, MessageFrame, Metadata, ReplyId, Seq,
+    SessionId, Timestamp,
 };
 
 /// An RFC 9457 problem: the body of every refused request.
@@ -135,6 +135,9 @@ pub struct Session {
     /// Who opened it; `None` for a session opened with an API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visitor: Option<crate::VisitorId>,
+    /// Who handles it.
+    #[serde(default)]
+    pub handler: Handler,
     /// When it was opened.
     pub created_at: Timestamp,
     /// When something was last said, give or take two seconds.

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod close;
 pub mod error;
+pub mod handler;
 pub mod http;
 pub mod id;
 pub mod message_id;
@@ -18,12 +19,13 @@ pub mod time;
 pub use client::{ClientFrame, FrameError};
 pub use close::CloseCode;
 pub use error::ErrorCode;
+pub use handler::{Handler, HandlerFrame};
 pub use id::{BotId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId, VisitorId};
 pub use message_id::ClientMessageId;
 pub use metadata::Metadata;
 pub use server::{
-    Cut, EndedReply, FailureReason, Handler, MessageFrame, Principal, PrincipalKind, ReplyState,
-    Role, RunningReply, ServerFrame, Usage,
+    Cut, EndedReply, FailureReason, MessageFrame, Principal, PrincipalKind, ReplyState, Role,
+    RunningReply, ServerFrame, Usage,
 };
 pub use time::Timestamp;
 
@@ -40,6 +42,10 @@ pub mod limits {
     /// Largest inbound frame, in bytes: the longest text in its widest spelling (two escapes of six bytes
     /// for each character), and 8 KiB for metadata, ids and names of fields.
     pub const FRAME_BYTES: usize = 12 * TEXT_CHARS + 8 * 1024;
+    /// Longest id and name of a person, in Unicode scalar values.
+    pub const NAME_CHARS: usize = 200;
+    /// Longest reason somebody gives for asking for a person, in Unicode scalar values.
+    pub const REASON_CHARS: usize = 500;
     /// Longest `ref`, in Unicode scalar values.
     pub const REF_CHARS: usize = 64;
     /// Most messages one `joined` carries.

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::tagged::tagged;
 use crate::{
-    BotId, ClientMessageId, ConnectionId, Epoch, ErrorCode, Metadata, ReplyId, Seq, SessionId,
-    TenantId, Timestamp,
+    BotId, ClientMessageId, ConnectionId, Epoch, ErrorCode, Handler, HandlerFrame, Metadata,
+    ReplyId, Seq, SessionId, TenantId, Timestamp,
 };
 
 /// What the server says. A client ignores types and fields it does not know.
@@ -31,6 +31,8 @@ pub enum ServerFrame {
     Read(ReadFrame),
     /// A device joined or left.
     Presence(Presence),
+    /// Somebody else handles the session from now on.
+    Handler(HandlerFrame),
     /// Answer to `leave`.
     Left(Left),
     /// A frame was refused; the connection stays open.
@@ -40,7 +42,8 @@ pub enum ServerFrame {
 }
 
 tagged!(
-    ServerFrame: Welcome, Joined, Ack, Message, Reply, Delta, Typing, Read, Presence, Left, Error, Bye,
+    ServerFrame: Welcome, Joined, Ack, Message, Reply, Delta, Typing, Read, Presence, Handler, Left,
+    Error, Bye,
 );
 
 /// Who the connection speaks for. Known from the credentials alone.
@@ -120,14 +123,6 @@ pub struct Joined {
     pub ended: Vec<EndedReply>,
     /// Who answers.
     pub handler: Handler,
-}
-
-/// Who answers in a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Handler {
-    /// The bot.
-    Bot,
 }
 
 /// The reply being written, as `joined` tells it.
@@ -470,6 +465,7 @@ impl ServerFrame {
             Self::Typing(_) => "typing",
             Self::Read(_) => "read",
             Self::Presence(_) => "presence",
+            Self::Handler(_) => "handler",
             Self::Left(_) => "left",
             Self::Error(_) => "error",
             Self::Bye(_) => "bye",

@@ -100,10 +100,10 @@ async fn by_ticket(
         ErrorCode::Unauthorized,
         "the ticket is unknown, used or expired",
     ))?;
-    let is_users = matches!(ticket.who, Who::User { .. });
+    let is_persons = matches!(ticket.who, Who::User { .. } | Who::Operator { .. });
     let is_its_page = match (ticket.origin.as_deref(), page) {
         // The tenant's own program asked for it, for a page of the tenant's: one that its bots name.
-        (None, Some(_)) => is_users,
+        (None, Some(_)) => is_persons,
         (issued_to, page) => issued_to == page,
     };
     if !is_its_page {

@@ -1,7 +1,7 @@
 //! Sessions: open, list, show.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hubbub_actors::Caller;
+use hubbub_actors::{Caller, Permission};
 use hubbub_protocol::http::{Page, Session};
 use hubbub_protocol::{BotId, SessionId, VisitorId};
 use serde::Deserialize;
@@ -29,8 +29,17 @@ pub struct OpenSession {
 pub struct ListQuery {
     bot: Option<BotId>,
     visitor: Option<VisitorId>,
+    /// `waiting`: those that wait for a person, oldest first.
+    handler: Option<ByHandler>,
     cursor: Option<String>,
     limit: Option<u32>,
+}
+
+/// Sessions by who handles them.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ByHandler {
+    Waiting,
 }
 
 /// Opens a session.
@@ -79,10 +88,16 @@ pub async fn list(
         bot: caller.bot().or(query.bot),
         visitor: caller.visitor().or(query.visitor),
     };
-    let page = sessions::list(&scope, filter, after, limit).await?;
+    let page = match query.handler {
+        Some(ByHandler::Waiting) => {
+            caller.check(Permission::ReadAll)?;
+            sessions::list_waiting(&scope, after, limit).await?
+        }
+        None => sessions::list(&scope, filter, after, limit).await?,
+    };
     let next = page
         .next
-        .map(|cursor| format!("{}.{}", cursor.activity_us, cursor.session));
+        .map(|cursor| format!("{}.{}", cursor.at_us, cursor.session));
     Ok(HttpResponse::Ok().json(Page {
         items: page.items,
         next,
@@ -121,11 +136,8 @@ pub(super) async fn find_visible(
 fn parse_cursor(text: &str) -> Result<SessionCursor, ApiError> {
     let parts = text
         .split_once('.')
-        .and_then(|(activity, session)| Some((activity.parse().ok()?, session.parse().ok()?)));
+        .and_then(|(at, session)| Some((at.parse().ok()?, session.parse().ok()?)));
     parts
-        .map(|(activity_us, session)| SessionCursor {
-            activity_us,
-            session,
-        })
+        .map(|(at_us, session)| SessionCursor { at_us, session })
         .ok_or_else(|| ApiError::parameter("cursor", "is not one this server gave"))
 }

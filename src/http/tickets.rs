@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use hubbub_actors::Who;
+use hubbub_actors::{OperatorRole, Who};
 use hubbub_protocol::{BotId, Timestamp, VisitorId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::storage::{TenantScope, bots, tickets};
 const LIFETIME: Duration = Duration::from_secs(30);
 
 /// Longest id and name of a user.
-const NAME_CHARS: usize = 200;
+const NAME_CHARS: usize = hubbub_protocol::limits::NAME_CHARS;
 
 /// `POST /v1/tickets`.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +32,22 @@ pub struct TicketRequest {
     /// Whom the ticket is for; the API key itself if absent.
     #[serde(default)]
     user: Option<UserRequest>,
+    /// Or a person of the tenant's staff.
+    #[serde(default)]
+    operator: Option<OperatorRequest>,
+}
+
+/// A person of the tenant's staff, whom the tenant's own backend vouches for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorRequest {
+    /// The tenant's own id of the person.
+    id: String,
+    /// For people to read.
+    #[serde(default)]
+    name: String,
+    /// `viewer`, `agent`, `admin` or `owner`.
+    role: String,
 }
 
 /// A person known to the tenant's own site.
@@ -91,15 +107,22 @@ pub async fn issue(
     state: web::Data<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = state.storage.scope(caller.tenant).await?;
-    let (who, name) = match read::<TicketRequest>(&body)?.user {
-        None => (caller.who.clone(), caller.name.clone()),
-        Some(user) => {
-            let fits = |text: &str| is_name(text, NAME_CHARS);
-            if user.id.is_empty() || !fits(&user.id) || !fits(&user.name) {
-                return Err(ApiError::invalid(
-                    "user.id must be 1 to 200 characters and user.name at most 200, none of them a control character",
-                ));
-            }
+    let request = read::<TicketRequest>(&body)?;
+    let (who, name) = match (request.user, request.operator) {
+        (None, None) => (caller.who.clone(), caller.name.clone()),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid("user and operator exclude each other"));
+        }
+        (None, Some(operator)) => {
+            check_person("operator", &operator.id, &operator.name)?;
+            let role = OperatorRole::of(&operator.role).ok_or_else(|| {
+                ApiError::field("/operator/role", "must be viewer, agent, admin or owner")
+            })?;
+            let id = operator.id;
+            (Who::Operator { id, role }, operator.name)
+        }
+        (Some(user), None) => {
+            check_person("user", &user.id, &user.name)?;
             let visitor = VisitorId::generate();
             let visitor = visitors::upsert_external(&scope, visitor, &user.id, &user.name).await?;
             let who = Who::User {
@@ -117,6 +140,20 @@ pub async fn issue(
     };
     let response = mint(scope, ticket).await?;
     Ok(HttpResponse::Created().json(response))
+}
+
+/// Refuses ids and names that could not be shown.
+fn check_person(kind: &str, id: &str, name: &str) -> Result<(), ApiError> {
+    let fits = |text: &str| is_name(text, NAME_CHARS);
+    if id.is_empty() || !fits(id) {
+        let wrong = "must be 1 to 200 characters, none of them a control character";
+        return Err(ApiError::field(format!("/{kind}/id"), wrong));
+    }
+    if !fits(name) {
+        let wrong = "must be at most 200 characters, none of them a control character";
+        return Err(ApiError::field(format!("/{kind}/name"), wrong));
+    }
+    Ok(())
 }
 
 /// A ticket for a page's visitor. Public: what it opens is only the visitor's own sessions. Which page may

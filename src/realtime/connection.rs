@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use hubbub_actors::{Caller, ConnectionPermit, Hub, Rejection, capacity};
+use hubbub_actors::{Caller, ConnectionPermit, Handling, Hub, Rejection, capacity};
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Welcome};
 use hubbub_protocol::{CloseCode, ConnectionId, ServerFrame, SessionId, client};
 use tokio::time::Instant;
@@ -135,6 +135,26 @@ impl Connection {
         let stopping = async move { handle.stop_reply(caller).await };
         self.ask(stopping, ctx, move |stopped, connection, ctx| {
             if let Err(rejection) = stopped {
+                connection.refuse(reference, Some(session), &rejection, ctx);
+            }
+        });
+    }
+
+    /// Whoever handles it then, every device is told.
+    fn handle_session(
+        &mut self,
+        session: SessionId,
+        reference: Option<String>,
+        what: Handling,
+        ctx: &mut ws::WebsocketContext<Self>,
+    ) {
+        let Some(handle) = self.member(session, reference.clone(), ctx) else {
+            return;
+        };
+        let caller = self.caller.clone();
+        let handling = async move { handle.handle(caller, what).await };
+        self.ask(handling, ctx, move |handled, connection, ctx| {
+            if let Err(rejection) = handled {
                 connection.refuse(reference, Some(session), &rejection, ctx);
             }
         });

@@ -15,8 +15,8 @@ use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
-    Said, SessionRecord, StoreError, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, Fence, HandlerChange, MessageStore, NewSession,
+    PageSize, PendingReply, Said, SessionRecord, StoreError, TenantLimits, Transcript,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
@@ -241,6 +241,18 @@ impl MessageStore for PostgresMessageStore {
     ) -> BoxFuture<'_, Result<SessionRecord, StoreError>> {
         let opened = self.answer("sessions.insert", self.open(session));
         async move { opened.await?.ok_or(StoreError::NoBot) }.boxed()
+    }
+
+    fn change_handler(
+        &self,
+        change: HandlerChange,
+    ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
+        self.answer("sessions.change_handler", async move {
+            let scope = TenantScope::open(&self.app, change.tenant).await?;
+            let fence = sessions::change_handler(&scope, &change).await?;
+            scope.commit().await?;
+            Ok(fence)
+        })
     }
 
     fn load_session(

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use hubbub_actors::Who;
+use hubbub_actors::{OperatorRole, Who};
 use hubbub_protocol::{BotId, TenantId, VisitorId};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -13,10 +13,10 @@ use super::error::Fields;
 use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO tickets (tenant_id, ticket_sha256, principal_kind, principal_id, \
-    principal_name, visitor_id, bot_id, origin, key_id, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::float8 * interval '1 second')";
+    principal_name, visitor_id, bot_id, origin, key_id, operator_role, expires_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + $11::float8 * interval '1 second')";
 const REDEEM: &str = "SELECT tenant_id, principal_kind, principal_id, principal_name, visitor_id, \
-    bot_id, origin, key_id, live FROM redeem_ticket($1)";
+    bot_id, origin, key_id, operator_role, live FROM redeem_ticket($1)";
 const DELETE_EXPIRED: &str = "SELECT delete_expired_tickets() AS gone";
 
 /// What a ticket stands for.
@@ -44,6 +44,10 @@ pub async fn insert(
 ) -> Result<(), StorageError> {
     let digest = ticket_sha256.as_slice();
     let (kind, id) = kind_and_id(&ticket.who);
+    let role = match &ticket.who {
+        Who::Operator { role, .. } => Some(role.as_str()),
+        _ => None,
+    };
     let (visitor, bot) = match &ticket.who {
         Who::Visitor { id, bot } => (Some(id.0), Some(bot.0)),
         Who::User { id, .. } => (Some(id.0), None),
@@ -62,6 +66,7 @@ pub async fn insert(
                 &bot,
                 &ticket.origin,
                 &ticket.key,
+                &role,
                 &lifetime.as_secs_f64(),
             ],
         )
@@ -113,6 +118,11 @@ fn read(row: &Row) -> Result<Option<(TenantId, Ticket)>, StorageError> {
         "user" => Who::User {
             id: visitor()?,
             external: id,
+        },
+        "operator" => Who::Operator {
+            id,
+            role: OperatorRole::of(fields.get("operator_role")?)
+                .ok_or_else(|| fields.unreadable("operator_role"))?,
         },
         "api_key" => Who::Key { id },
         _ => return Err(fields.unreadable("principal_kind")),

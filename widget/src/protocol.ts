@@ -79,12 +79,45 @@ export interface Read {
   session: Id;
   seq: number;
 }
+export interface Takeover {
+  type: "takeover";
+  ref?: string;
+  session: Id;
+  from?: Handler;
+}
+export interface Release {
+  type: "release";
+  ref?: string;
+  session: Id;
+}
+export interface Transfer {
+  type: "transfer";
+  ref?: string;
+  session: Id;
+  to: string;
+}
+export interface Escalate {
+  type: "escalate";
+  ref?: string;
+  session: Id;
+  reason?: string;
+}
 export interface Leave {
   type: "leave";
   ref?: string;
   session: Id;
 }
-export type ClientFrame = Join | Send | Stop | Typing | Read | Leave;
+export type ClientFrame =
+  | Join
+  | Send
+  | Stop
+  | Typing
+  | Read
+  | Takeover
+  | Release
+  | Transfer
+  | Escalate
+  | Leave;
 
 // Server → client
 
@@ -175,7 +208,7 @@ export interface Joined {
   more: boolean;
   replying: RunningReply | null;
   ended?: EndedReply[];
-  handler: "bot";
+  handler: Handler;
 }
 export interface Ack {
   type: "ack";
@@ -219,6 +252,17 @@ export interface Presence {
   online: boolean;
   devices: number;
 }
+/** Who answers: the bot, a person, or nobody until one comes. */
+export type Handler =
+  | "bot"
+  | { kind: "operator"; id: string; name: string }
+  | { kind: "waiting"; since: Timestamp; reason?: string };
+export interface HandlerFrame {
+  type: "handler";
+  session: Id;
+  handler: Handler;
+  fence: number;
+}
 export interface Left {
   type: "left";
   ref?: string;
@@ -240,6 +284,7 @@ export type ServerFrame =
   | TypingFrame
   | ReadFrame
   | Presence
+  | HandlerFrame
   | Left
   | ErrorFrame
   | Bye;

@@ -3,8 +3,9 @@
 use futures_util::future::BoxFuture;
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
-    BotId, ClientMessageId, Cut, EndedReply, Epoch, ErrorCode, FailureReason, MessageFrame,
-    Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Timestamp, Usage, VisitorId,
+    BotId, ClientMessageId, Cut, EndedReply, Epoch, ErrorCode, FailureReason, Handler,
+    MessageFrame, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Timestamp, Usage,
+    VisitorId,
 };
 
 use super::fencing::{Claim, Fence};
@@ -43,6 +44,13 @@ pub trait MessageStore: Send + Sync + 'static {
     /// Creates a session.
     fn open_session(&self, session: NewSession)
     -> BoxFuture<'_, Result<SessionRecord, StoreError>>;
+
+    /// Has somebody else handle a session, and raises its fence: the new one, or `None` if the fence is
+    /// another than `change.fence`, because it changed hands meanwhile.
+    fn change_handler(
+        &self,
+        change: HandlerChange,
+    ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>>;
 
     /// What a session's actor needs to start; `None` if the tenant has no such session.
     fn load_session(
@@ -255,6 +263,9 @@ pub enum AppendRefusal {
     /// The tenant has no such session.
     #[error("no such session")]
     NoSession,
+    /// The reply was begun before somebody else came to handle the session: its text is not to be shown.
+    #[error("the fence is stale")]
+    StaleFence,
     /// The reply is not this node's to end: ended already, or taken over under a higher claim.
     #[error("the claim is stale")]
     StaleClaim,
@@ -315,12 +326,27 @@ pub struct SessionRecord {
     pub visitor: Option<VisitorId>,
     /// The newest seq.
     pub head: Seq,
+    /// Who handles it.
+    pub handler: Handler,
     /// Rises with every change of handler.
     pub fence: Fence,
     /// The log its seqs belong to.
     pub epoch: Epoch,
     /// Replies that have no end yet, oldest first.
     pub pending: Vec<PendingReply>,
+}
+
+/// Who is to handle a session from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerChange {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its id.
+    pub session: SessionId,
+    /// The fence under which that was decided.
+    pub fence: Fence,
+    /// Who.
+    pub handler: Handler,
 }
 
 /// A reply without an end.

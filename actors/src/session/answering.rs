@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hubbub_protocol::server::ReplyFrame;
-use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Usage};
+use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestamp, Usage};
 use tokio::time::Instant;
 
 use super::Session;
 use super::fanout::Flush;
 use super::live::Live;
+use super::turn::Question;
 use crate::device::TextPosition;
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
 use crate::ports::{Append, AppendRefusal, Appended, Claim, FinishedReply, PendingReply, ReplyEnd};
@@ -169,6 +170,27 @@ impl Live {
         Ok(())
     }
 
+    /// Ends a question that the bot is not to answer any more.
+    pub(super) fn end_unanswered(&mut self, question: &Question, ctx: &mut Context<Session>) {
+        let pending = PendingReply {
+            session: self.record.session,
+            reply: question.reply,
+            to: question.to,
+            node: self.ports.node,
+            fence: question.fence,
+            claim: Claim::FIRST,
+            asked_at: Timestamp::now(),
+        };
+        let finished = FinishedReply {
+            end: ReplyEnd::Cancelled,
+            latency_ms: millis(question.asked_at.elapsed()),
+            ..lost(self.ports.node, self.record.tenant, &pending)
+        };
+        self.turns.lose(pending);
+        record(&finished);
+        self.commit_end(finished, ctx);
+    }
+
     /// Ends a reply that nobody writes any more.
     pub(super) fn end_lost(&mut self, reply: PendingReply, ctx: &mut Context<Session>) {
         let finished = lost(self.ports.node, self.record.tenant, &reply);
@@ -202,6 +224,17 @@ impl Live {
                 return;
             }
         };
+        if appended
+            .as_ref()
+            .is_err_and(|refusal| *refusal == AppendRefusal::StaleFence)
+        {
+            // Somebody else came to handle the session before it was stored.
+            let cancelled = FinishedReply {
+                end: ReplyEnd::Cancelled,
+                ..finished
+            };
+            return self.commit_end(cancelled, ctx);
+        }
         let to = self.turns.close(finished.reply);
         self.shares.remove(&finished.reply);
         match appended {
@@ -220,7 +253,7 @@ impl Live {
                     self.tell_foreign_end(to, ctx);
                 }
             }
-            Err(AppendRefusal::NoSession | AppendRefusal::Conflict) => {
+            Err(AppendRefusal::NoSession | AppendRefusal::Conflict | AppendRefusal::StaleFence) => {
                 tracing::error!(reply = %finished.reply, "the end of a reply was refused");
             }
         }

@@ -95,6 +95,9 @@ impl Live {
     }
 
     fn adopt(&mut self, record: SessionRecord, ctx: &mut Context<Session>) {
+        if record.fence > self.turns.fence() {
+            self.handed_over(record.handler, record.fence, ctx);
+        }
         let (node, fence) = (self.ports.node, self.turns.fence());
         for pending in record.pending {
             // Under a later claim it is being ended, by the lease keeper; under an older fence it is not the

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use super::catching_up::Reconcile;
+use super::handling::{HandleSession, Handling};
 use super::joining::{JoinRequest, JoinSession, LeaveSession};
 use super::posting::{Post, PostMessage, Posted};
 use super::signals::{Signal, SignalKind};
@@ -98,6 +99,19 @@ impl SessionHandle {
     /// Stops the running reply. Its end is committed and then told to every device, this one too.
     pub async fn stop_reply(&self, caller: Caller) -> Result<(), Rejection> {
         self.ask(|answer| StopReply { caller, answer }).await
+    }
+
+    /// Has somebody else handle the session. Answered once that is committed; every device is told.
+    ///
+    /// # Errors
+    /// `forbidden`, `conflict`: another handles it than the caller expects, or than may be left alone.
+    pub async fn handle(&self, caller: Caller, what: Handling) -> Result<(), Rejection> {
+        self.ask(|answer| HandleSession {
+            caller,
+            what,
+            answer,
+        })
+        .await
     }
 
     /// Tells the other devices that somebody types. May be dropped under load.

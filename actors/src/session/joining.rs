@@ -2,10 +2,7 @@
 
 use actix::prelude::*;
 use hubbub_protocol::server::Joined;
-use hubbub_protocol::{
-    ConnectionId, Epoch, ErrorCode, Handler as SessionHandler, Principal, RunningReply, Seq,
-    ServerFrame,
-};
+use hubbub_protocol::{ConnectionId, Epoch, ErrorCode, Principal, RunningReply, Seq, ServerFrame};
 
 use super::fanout::Flush;
 use super::live::{Live, encode};
@@ -177,7 +174,7 @@ impl Live {
             more: page.more,
             replying,
             ended: page.ended,
-            handler: SessionHandler::Bot,
+            handler: self.record.handler.clone(),
         })));
         // Left, or joined again, while the page was read: nobody to tell.
         let Some(device) = self

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use bytestring::ByteString;
-use hubbub_protocol::{Principal, ReplyId, ServerFrame};
+use hubbub_protocol::{Handler, HandlerFrame, Principal, ReplyId, ServerFrame};
 use tokio::time::Instant;
 
 use super::Session;
@@ -34,6 +34,8 @@ pub(super) struct Live {
     pub(super) permit: SessionPermit,
     /// Who writes the answer. Its text is in the turn.
     pub(super) writer: Option<(ReplyId, Addr<Reply>)>,
+    /// A change of handler that devices are told once an end on its way is known.
+    pub(super) untold: Option<HandlerFrame>,
     /// What devices are owed when whatever happens now is over.
     pub(super) flush: Option<Flush>,
     pub(super) last_flush: Instant,
@@ -91,7 +93,12 @@ impl Live {
         bot: BotWatch,
     ) -> Self {
         Self {
-            turns: Turns::new(record.fence, ports.config.max_questions),
+            turns: Turns::new(
+                record.fence,
+                record.handler == Handler::Bot,
+                ports.config.max_questions,
+            ),
+            untold: None,
             feed: Feed::new(record.head),
             devices: Vec::new(),
             bot,
@@ -119,6 +126,7 @@ impl Live {
     /// What follows from whatever happened: devices get what they are owed, gaps are closed, the next
     /// question has its turn, and a session that nobody needs any more ends.
     pub(super) fn settle(&mut self, ctx: &mut Context<Session>) {
+        self.tell_handler();
         self.flush_owed(ctx);
         self.catch_up(ctx);
         self.begin_next_answer(ctx);

@@ -81,7 +81,7 @@ impl Live {
         };
         caller.check(Permission::Chat)?;
         let role = caller.role();
-        let asks = bot.replies && role == Role::Visitor;
+        let asks = bot.replies && role == Role::Visitor && self.turns.is_bots();
         self.turns.decide_post(asks)?;
         let visitor = caller.visitor().filter(|_| asks);
         let visitors = &self.ports.visitors;
@@ -115,7 +115,7 @@ impl Live {
         answer: Answer<Posted>,
         ctx: &mut Context<Session>,
     ) {
-        let proposed = message.reply.map(|owed| owed.reply);
+        let proposed = message.reply;
         let appended = self.ports.writer.append(Append::Message(message));
         Self::spawn(
             ctx,
@@ -123,8 +123,8 @@ impl Live {
             move |live, appended, ctx| {
                 let posted = live.appended(appended, proposed, ctx);
                 // Held on only if it is this very post that is to be answered.
-                if let Some(reply) = proposed.filter(|reply| !live.turns.knows(*reply)) {
-                    live.shares.remove(&reply);
+                if let Some(owed) = proposed.filter(|owed| !live.turns.knows(owed.reply)) {
+                    live.shares.remove(&owed.reply);
                 }
                 // Devices have it before its writer knows.
                 live.settle(ctx);
@@ -136,7 +136,7 @@ impl Live {
     fn appended(
         &mut self,
         appended: AppendResult,
-        proposed: Option<ReplyId>,
+        proposed: Option<OwedReply>,
         ctx: &mut Context<Session>,
     ) -> Result<Posted, Rejection> {
         let refused = match appended {
@@ -147,8 +147,9 @@ impl Live {
             })) => {
                 // Our own reply is stored with it: it was this very entry that was stored, by an attempt
                 // whose answer was lost.
-                let is_own = reply.is_some() && reply == proposed;
-                return Ok(self.stored(message, duplicate && !is_own, reply, ctx));
+                let own = proposed.filter(|owed| reply == Some(owed.reply));
+                let duplicate = duplicate && own.is_none();
+                return Ok(self.stored(message, duplicate, reply, own, ctx));
             }
             Ok(Ok(Appended::ReplyEnded)) => Rejection::internal(),
             Ok(Err(refusal)) => refusal.into(),
@@ -171,6 +172,7 @@ impl Live {
         message: StoredMessage,
         duplicate: bool,
         reply: Option<ReplyId>,
+        own: Option<OwedReply>,
         ctx: &mut Context<Session>,
     ) -> Posted {
         let (seq, at) = (message.seq, message.at);
@@ -180,15 +182,22 @@ impl Live {
         if duplicate && reply.is_some_and(is_unheard) {
             self.reconcile_later(Duration::ZERO, ctx);
         }
-        let fence = self.turns.fence();
-        let question = reply.filter(|_| !duplicate).map(|reply| Question {
-            reply,
+        let question = own.filter(|_| !duplicate).map(|owed| Question {
+            reply: owed.reply,
             to: seq,
             asked_at: Instant::now(),
-            fence,
+            fence: owed.fence,
         });
-        self.turns.posted(question);
+        let (asked, late) = match question {
+            // Somebody else came to handle the session while it was being stored.
+            Some(question) if question.fence != self.turns.fence() => (None, Some(question)),
+            question => (question, None),
+        };
+        self.turns.posted(asked);
         self.tell_message(message);
+        if let Some(question) = late {
+            self.end_unanswered(&question, ctx);
+        }
         Posted {
             seq,
             at,

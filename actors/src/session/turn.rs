@@ -46,12 +46,16 @@ enum Turn {
     Answering(Answer),
     /// Its end is being committed; nothing is added any more.
     Ending(Answer),
+    /// So it is, and what was written is not shown any more: somebody else handles the session.
+    Withdrawn(Answer),
 }
 
 /// A session as its rules see it.
 #[derive(Debug)]
 pub(crate) struct Turns {
     fence: Fence,
+    /// Whether the bot handles the session: nothing is answered while it does not.
+    is_bots: bool,
     /// Posts on their way to storage, each of which may bring a question.
     posting: usize,
     questions: VecDeque<Question>,
@@ -64,9 +68,10 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    pub(crate) fn new(fence: Fence, max_questions: usize) -> Self {
+    pub(crate) fn new(fence: Fence, is_bots: bool, max_questions: usize) -> Self {
         Self {
             fence,
+            is_bots,
             posting: 0,
             questions: VecDeque::new(),
             turn: Turn::Idle,
@@ -80,19 +85,53 @@ impl Turns {
         self.fence
     }
 
+    /// Whether the bot handles the session.
+    pub(crate) fn is_bots(&self) -> bool {
+        self.is_bots
+    }
+
     /// The answer that devices see grow, or end.
     pub(crate) fn answer(&self) -> Option<&Answer> {
         match &self.turn {
-            Turn::Idle => None,
             Turn::Answering(answer) | Turn::Ending(answer) => Some(answer),
+            Turn::Idle | Turn::Withdrawn(_) => None,
         }
+    }
+
+    /// The reply whose turn it is.
+    fn reply(&self) -> Option<ReplyId> {
+        match &self.turn {
+            Turn::Idle => None,
+            Turn::Answering(answer) | Turn::Ending(answer) | Turn::Withdrawn(answer) => {
+                Some(answer.question.reply)
+            }
+        }
+    }
+
+    /// Whether an end is on its way that may yet turn out to be a message.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.turn, Turn::Ending(_))
+    }
+
+    /// Somebody else handles the session. What waits for an answer of the bot's gets none.
+    pub(crate) fn hand_over(&mut self, fence: Fence, is_bots: bool) -> Vec<Question> {
+        self.fence = fence;
+        self.is_bots = is_bots;
+        self.questions.drain(..).collect()
+    }
+
+    /// Takes what was written out of sight, once its end is being committed.
+    pub(crate) fn withdraw(&mut self) {
+        self.turn = match std::mem::replace(&mut self.turn, Turn::Idle) {
+            Turn::Ending(answer) => Turn::Withdrawn(answer),
+            other => other,
+        };
     }
 
     /// Whether a reply is asked for, or being written.
     pub(crate) fn knows(&self, reply: ReplyId) -> bool {
         let mut asked = self.questions.iter();
-        let is_answered = |answer: &Answer| answer.question.reply == reply;
-        asked.any(|question| question.reply == reply) || self.answer().is_some_and(is_answered)
+        asked.any(|question| question.reply == reply) || self.reply() == Some(reply)
     }
 
     /// Whether a reply that is not being written has its end, or is getting it.
@@ -109,7 +148,7 @@ impl Turns {
 
     /// May a message be stored now?
     pub(crate) fn decide_post(&self, asks: bool) -> Result<(), Rejection> {
-        let waiting = self.posting + self.questions.len() + usize::from(self.answer().is_some());
+        let waiting = self.posting + self.questions.len() + usize::from(self.reply().is_some());
         if asks && waiting >= self.max_questions {
             return Err(Rejection::later(
                 ErrorCode::RateLimited,
@@ -147,7 +186,7 @@ impl Turns {
 
     /// The next question's turn begins, if there is one and nothing else is being answered.
     pub(crate) fn begin(&mut self) -> Option<Question> {
-        if !matches!(self.turn, Turn::Idle) {
+        if !self.is_bots || !matches!(self.turn, Turn::Idle) {
             return None;
         }
         let question = self.questions.pop_front()?;
@@ -160,7 +199,7 @@ impl Turns {
         let is_current = fence == self.fence;
         match &mut self.turn {
             Turn::Answering(answer) if is_current && answer.question.reply == reply => Some(answer),
-            Turn::Idle | Turn::Answering(_) | Turn::Ending(_) => None,
+            Turn::Idle | Turn::Answering(_) | Turn::Ending(_) | Turn::Withdrawn(_) => None,
         }
     }
 
@@ -190,7 +229,7 @@ impl Turns {
 
     /// The end of a reply is known to storage; the seq it answers, unless it is none of this session's doing.
     pub(crate) fn close(&mut self, reply: ReplyId) -> Option<Seq> {
-        if let Turn::Ending(answer) = &self.turn
+        if let Turn::Ending(answer) | Turn::Withdrawn(answer) = &self.turn
             && answer.question.reply == reply
         {
             let to = answer.question.to;
@@ -296,7 +335,7 @@ mod tests {
         fn every_question_gets_exactly_one_answer_in_order(
             steps in prop::collection::vec(step(), 0..300)
         ) {
-            let mut turns = Turns::new(Fence::default(), 4);
+            let mut turns = Turns::new(Fence::default(), true, 4);
             let (mut posting, mut stored, mut answered) = (0, Vec::new(), Vec::new());
             for step in steps {
                 match step {
@@ -360,7 +399,7 @@ mod tests {
     #[test]
     fn text_of_another_reply_or_fence_or_after_the_end_is_refused() {
         let fence = Fence(3);
-        let mut turns = Turns::new(fence, 4);
+        let mut turns = Turns::new(fence, true, 4);
         let asked = Question {
             fence,
             ..question(1)
@@ -382,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_over_and_keeps_the_session_until_its_end_is_stored() {
-        let mut turns = Turns::new(Fence::default(), 4);
+        let mut turns = Turns::new(Fence::default(), true, 4);
         let reply = ReplyId::generate();
         let lost = PendingReply {
             session: SessionId::generate(),

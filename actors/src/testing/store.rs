@@ -10,8 +10,9 @@ use futures_util::future::BoxFuture;
 use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId, Usage};
 
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, MessageStore, NewSession, PageSize, PendingReply,
-    Said, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, Fence, HandlerChange, MessageStore, NewSession,
+    PageSize, PendingReply, Said, SessionRecord, StoreError, StoredMessage, TenantLimits,
+    Transcript,
 };
 use rows::Rows;
 
@@ -270,6 +271,17 @@ impl MessageStore for MemoryStore {
         async move {
             self.reach().await?;
             self.rows().open(session)
+        }
+        .boxed()
+    }
+
+    fn change_handler(
+        &self,
+        change: HandlerChange,
+    ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
+        async move {
+            self.reach().await?;
+            Ok(self.rows().change_handler(change))
         }
         .boxed()
     }

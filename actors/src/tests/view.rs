@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_protocol::server::Joined;
-use hubbub_protocol::{ReplyId, ReplyState, Role, Seq, ServerFrame};
+use hubbub_protocol::{Handler, ReplyId, ReplyState, Role, Seq, ServerFrame};
 
 /// A device's picture of its session.
 #[derive(Debug, Default)]
@@ -17,6 +17,10 @@ pub(super) struct View {
     pub(super) ends: Vec<(ReplyId, End)>,
     texts: HashMap<ReplyId, String>,
     ended: HashSet<ReplyId>,
+    /// Who answers, as the device was told last.
+    pub(super) handler: Handler,
+    /// Replies that were begun before somebody else came to answer.
+    silenced: HashSet<ReplyId>,
     told_by_page: HashSet<ReplyId>,
 }
 
@@ -54,6 +58,7 @@ impl View {
                 self.messages.push((message.seq, message.text.clone()));
                 if let Some(reply) = message.reply {
                     assert_eq!(message.role, Role::Assistant);
+                    self.assert_may_speak(reply);
                     if let Some(text) = self.texts.get(&reply) {
                         assert!(
                             message.text.starts_with(text),
@@ -65,24 +70,41 @@ impl View {
             }
             ServerFrame::Delta(delta) => {
                 assert!(!self.ended.contains(&delta.reply), "text after the end");
+                self.assert_may_speak(delta.reply);
                 let text = self.texts.entry(delta.reply).or_default();
                 let held = text.encode_utf16().count() as u64;
                 assert_eq!(delta.offset, held, "deltas do not join after {text:?}");
                 assert!(!delta.text.is_empty());
                 text.push_str(&delta.text);
             }
+            ServerFrame::Handler(frame) => {
+                self.silenced.extend(self.texts.keys().copied());
+                self.handler = frame.handler.clone();
+            }
             ServerFrame::Reply(reply) => match &reply.state {
                 ReplyState::Failed { error } => self.end(reply.reply, End::Failed(error.code)),
                 ReplyState::Cancelled => self.end(reply.reply, End::Cancelled),
                 ReplyState::Queued { .. } | ReplyState::Started { .. } => {
                     assert!(!self.ended.contains(&reply.reply), "begun after its end");
+                    self.assert_may_speak(reply.reply);
+                    self.texts.entry(reply.reply).or_default();
                 }
             },
             _ => {}
         }
     }
 
+    /// Nothing of the bot's is shown that was begun before somebody else came to answer.
+    fn assert_may_speak(&self, reply: ReplyId) {
+        assert_eq!(self.handler, Handler::Bot, "the bot talks over a person");
+        assert!(
+            !self.silenced.contains(&reply),
+            "text from before a takeover"
+        );
+    }
+
     fn join(&mut self, joined: &Joined) {
+        self.handler = joined.handler.clone();
         if let (false, Some(first)) = (joined.more, joined.messages.first()) {
             assert_eq!(first.seq, self.head.next(), "a gap or a repeat in the page");
         }

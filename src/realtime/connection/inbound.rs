@@ -3,9 +3,9 @@
 use actix::prelude::*;
 use actix_web_actors::ws::{self, ProtocolError};
 use governor::clock::{Clock, DefaultClock};
-use hubbub_actors::Rejection;
+use hubbub_actors::{Handling, Rejection};
 use hubbub_protocol::server::{ErrorBody, ErrorFrame};
-use hubbub_protocol::{ClientFrame, CloseCode, FrameError, ServerFrame};
+use hubbub_protocol::{ClientFrame, CloseCode, FrameError, ServerFrame, client};
 use tokio::time::Instant;
 
 use super::{Connection, MAX_ASKING, say};
@@ -95,6 +95,24 @@ impl Connection {
             ClientFrame::Join(join) => self.join(join, ctx),
             ClientFrame::Send(send) => self.send(send, ctx),
             ClientFrame::Stop(stop) => self.stop_reply(stop, ctx),
+            ClientFrame::Takeover(client::Takeover {
+                reference,
+                session,
+                from,
+            }) => self.handle_session(session, reference, Handling::TakeOver { from }, ctx),
+            ClientFrame::Release(client::Release { reference, session }) => {
+                self.handle_session(session, reference, Handling::Release, ctx);
+            }
+            ClientFrame::Transfer(client::Transfer {
+                reference,
+                session,
+                to,
+            }) => self.handle_session(session, reference, Handling::Transfer { to }, ctx),
+            ClientFrame::Escalate(client::Escalate {
+                reference,
+                session,
+                reason,
+            }) => self.handle_session(session, reference, Handling::Escalate { reason }, ctx),
             ClientFrame::Leave(leave) => self.leave(leave, ctx),
             ClientFrame::Typing(typing) => self.typing(&typing, ctx),
             ClientFrame::Read(read) => self.read(&read, ctx),

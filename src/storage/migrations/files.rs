@@ -47,10 +47,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(7, "0007", "visitor"),
     migration!(8, "0008", "claims"),
     migration!(9, "0009", "weights"),
+    migration!(10, "0010", "operators"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 9;
+pub const EXPECTED_VERSION: i64 = 10;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use deadpool_postgres::Pool;
 use futures_util::future;
-use hubbub_actors::ports::{Append, AppendRefusal, Appended, Claim};
+use hubbub_actors::ports::{Append, AppendRefusal, Appended, Claim, Fence};
 use hubbub_protocol::{NodeId, SessionId, TenantId, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -22,10 +22,10 @@ use crate::storage::scope::Transaction;
 // LATERAL everywhere: the keys lead and each finds its rows by an index. A plain join may be planned the
 // other way round while a table is small, and stay cached: then every batch reads the whole table.
 // Locks are taken in the order of the keys, which are sorted by session.
-const LOCK_SESSIONS: &str = "SELECT s.tenant_id, s.id \
+const LOCK_SESSIONS: &str = "SELECT s.tenant_id, s.id, s.fence \
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
-    (SELECT s.tenant_id, s.id FROM sessions s WHERE s.tenant_id = k.tenant_id AND s.id = k.id \
-     FOR NO KEY UPDATE) AS s";
+    (SELECT s.tenant_id, s.id, s.fence FROM sessions s \
+     WHERE s.tenant_id = k.tenant_id AND s.id = k.id FOR NO KEY UPDATE) AS s";
 // Statements of their own: each takes its snapshot after the locks are held.
 const FIND_HEADS: &str = "SELECT k.tenant_id, k.id, h.seq AS head \
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
@@ -42,9 +42,9 @@ const FIND_MESSAGES: &str = "SELECT m.tenant_id, m.session_id, m.seq, m.client_i
       AND m.session_id = k.session_id AND m.client_id = k.client_id OFFSET 0) AS m \
     LEFT JOIN LATERAL (SELECT r.id FROM replies r WHERE r.tenant_id = m.tenant_id \
       AND r.session_id = m.session_id AND r.to_seq = m.seq OFFSET 0) AS r ON true";
-const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.claim \
+const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence, r.claim \
     FROM unnest($1::uuid[], $2::uuid[]) AS k (tenant_id, id) CROSS JOIN LATERAL \
-    (SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.claim FROM replies r \
+    (SELECT r.tenant_id, r.id, r.session_id, r.state, r.node_id, r.fence, r.claim FROM replies r \
      WHERE r.tenant_id = k.tenant_id AND r.id = k.id FOR NO KEY UPDATE) AS r";
 
 /// Commits a batch; see [`hubbub_actors::ports::MessageStore::append`].
@@ -139,6 +139,7 @@ fn snapshot(
             SessionId(fields.get("id")?),
         );
         snapshot.heads.insert(key, 0);
+        snapshot.fences.insert(key, Fence(fields.count("fence")?));
     }
     for row in heads {
         let fields = Fields {
@@ -177,6 +178,7 @@ fn snapshot(
             session: SessionId(fields.get("session_id")?),
             state: fields.get("state")?,
             node: NodeId(fields.get("node_id")?),
+            fence: Fence(fields.count("fence")?),
             claim: Claim(fields.count("claim")?),
         };
         snapshot.replies.insert(

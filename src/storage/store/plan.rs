@@ -5,7 +5,8 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Claim, FinishedReply, NewMessage, OwedReply, ReplyEnd, ReplyFailure,
+    Append, AppendRefusal, Claim, Fence, FinishedReply, NewMessage, OwedReply, ReplyEnd,
+    ReplyFailure,
 };
 use hubbub_protocol::{
     ClientMessageId, Cut, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
@@ -25,6 +26,8 @@ pub(super) type SessionKey = (TenantId, SessionId);
 pub(super) struct Snapshot {
     /// The sessions that exist, locked, with their newest seq.
     pub heads: HashMap<SessionKey, u64>,
+    /// Under which fence each of them is.
+    pub fences: HashMap<SessionKey, Fence>,
     /// Stored messages by client id.
     pub messages: HashMap<(SessionKey, Uuid), Known>,
     /// Stored replies by id.
@@ -64,6 +67,7 @@ pub(super) struct KnownReply {
     pub session: SessionId,
     pub state: String,
     pub node: NodeId,
+    pub fence: Fence,
     pub claim: Claim,
 }
 
@@ -267,6 +271,11 @@ impl Planner {
             } else {
                 Err(AppendRefusal::StaleClaim)
             };
+        }
+        // Somebody else came to handle the session: what the bot wrote is not to be said any more.
+        let is_current = self.snapshot.fences.get(&key) == Some(&reply.fence);
+        if matches!(end.end, ReplyEnd::Completed { .. }) && !is_current {
+            return Err(AppendRefusal::StaleFence);
         }
         state.clone_into(&mut reply.state);
         let outcome = match end.end {

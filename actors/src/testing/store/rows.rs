@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use hubbub_protocol::{
-    BotId, ClientMessageId, EndedReply, Epoch, FailureReason, NodeId, ReplyState, Role, Seq,
-    SessionId, TenantId, Timestamp, Usage,
+    BotId, ClientMessageId, EndedReply, Epoch, FailureReason, Handler, NodeId, ReplyState, Role,
+    Seq, SessionId, TenantId, Timestamp, Usage,
 };
 use tokio::time::Instant;
 
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, Claim, ENDED_LOOK_BACK, Fence, FinishedReply,
-    NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said, SessionRecord,
-    StoreError, StoredMessage, TenantLimits, Transcript,
+    HandlerChange, NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said,
+    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 
 /// Of an ended reply's text, what a page carries.
@@ -31,6 +31,8 @@ pub(super) struct Rows {
 
 struct SessionRow {
     new: NewSession,
+    handler: Handler,
+    fence: Fence,
     messages: Vec<StoredMessage>,
     replies: BTreeMap<Seq, ReplyRow>,
 }
@@ -58,6 +60,8 @@ impl Rows {
         let (tenant, session) = (new.tenant, new.session);
         let row = SessionRow {
             new,
+            handler: Handler::Bot,
+            fence: Fence::default(),
             messages: Vec::new(),
             replies: BTreeMap::new(),
         };
@@ -73,10 +77,21 @@ impl Rows {
             bot: row.new.bot,
             visitor: row.new.visitor,
             head: row.head(),
-            fence: Fence::default(),
+            handler: row.handler.clone(),
+            fence: row.fence,
             epoch: self.epoch,
             pending: self.pending(session),
         })
+    }
+
+    pub(super) fn change_handler(&mut self, change: HandlerChange) -> Option<Fence> {
+        let row = self.sessions.get_mut(&change.session)?;
+        if row.new.tenant != change.tenant || row.fence != change.fence {
+            return None;
+        }
+        row.handler = change.handler;
+        row.fence = row.fence.next();
+        Some(row.fence)
     }
 
     pub(super) fn append(&mut self, append: Append) -> Result<Appended, AppendRefusal> {
@@ -338,7 +353,7 @@ impl SessionRow {
     }
 
     fn end(&mut self, end: &FinishedReply) -> Result<Appended, AppendRefusal> {
-        let head = self.head();
+        let (head, fence) = (self.head(), self.fence);
         let row = self
             .replies
             .values_mut()
@@ -351,6 +366,10 @@ impl SessionRow {
             Some(_) => return Err(AppendRefusal::StaleClaim),
             None => false,
         };
+        let is_whole = matches!(end.end, ReplyEnd::Completed { .. });
+        if !is_repeat && is_whole && row.pending.fence != fence {
+            return Err(AppendRefusal::StaleFence);
+        }
         if !is_repeat {
             row.end = Some(end.clone());
         }

@@ -1,0 +1,286 @@
+//! Operators: their tickets, what their role lets them do, and whose a session is.
+
+use std::time::{Duration, Instant};
+
+use hubbub_loadtest::simllm::Behaviour;
+use hubbub_protocol::client::{Escalate, Release, Takeover};
+use hubbub_protocol::http::{Page, Session};
+use hubbub_protocol::{
+    ClientFrame, ErrorCode, Handler, HandlerFrame, PrincipalKind, ReplyState, Role, ServerFrame,
+    SessionId,
+};
+use serde_json::{Value, json};
+
+use crate::client::{Caller, Credentials, Device};
+use crate::server::{Setup, TestServer, quick, shared};
+
+async fn operator(server: &TestServer, id: &str, role: &str) -> Device {
+    let body = json!({"operator": {"id": id, "name": "Olga", "role": role}});
+    let minted = Caller::new(server).post("/v1/tickets", &body).await;
+    assert_eq!(minted.status, 201, "{minted:?}");
+    let minted: Value = minted.json();
+    let ticket = Credentials::Ticket(minted["ticket"].as_str().unwrap().to_owned());
+    Device::connect_as(server.address, &ticket).await.unwrap()
+}
+
+fn takeover(session: SessionId) -> ClientFrame {
+    ClientFrame::Takeover(Takeover {
+        reference: Some("take".into()),
+        session,
+        from: None,
+    })
+}
+
+fn release(session: SessionId) -> ClientFrame {
+    let reference = None;
+    ClientFrame::Release(Release { reference, session })
+}
+
+async fn handled(device: &mut Device) -> HandlerFrame {
+    let pick = |frame| match frame {
+        ServerFrame::Handler(frame) => Some(frame),
+        ServerFrame::Error(error) => panic!("{error:?}"),
+        _ => None,
+    };
+    device.until(pick).await
+}
+
+async fn refused(device: &mut Device) -> ErrorCode {
+    let pick = |frame| match frame {
+        ServerFrame::Error(error) => Some(error.error.code),
+        _ => None,
+    };
+    device.until(pick).await
+}
+
+// R031
+#[tokio::test]
+async fn after_a_takeover_no_device_is_shown_a_word_of_the_bots() {
+    let server = shared().await;
+    let bot = Caller::new(server).bot(&["steady"]).await;
+    let mut devices = Vec::new();
+    let mut first = Device::connect(server).await;
+    let session = first.open(bot).await.session;
+    devices.push(first);
+    for _ in 0..2 {
+        let mut device = Device::connect(server).await;
+        device.join(session).await;
+        devices.push(device);
+    }
+    let mut olga = operator(server, "olga", "agent").await;
+    assert_eq!(olga.join(session).await.handler, Handler::Bot);
+    devices[0].say(session, "long").await.unwrap();
+    let text = |frame| matches!(frame, ServerFrame::Delta(_)).then_some(());
+    devices[0].until(text).await;
+
+    let began = Instant::now();
+    olga.send(&takeover(session)).await.unwrap();
+    let told = handled(&mut olga).await;
+    println!("taken over within {:?}", began.elapsed());
+    let by_olga = Handler::Operator {
+        id: "olga".into(),
+        name: "Olga".into(),
+    };
+    assert_eq!((told.handler, told.fence), (by_olga.clone(), 1));
+    for device in &mut devices {
+        assert_eq!(handled(device).await.handler, by_olga);
+    }
+    // The operator writes in its own role, and the bot is not asked.
+    olga.say(session, "I am here.").await.unwrap();
+    devices[0].say(session, "at last").await.unwrap();
+    for device in &mut devices[1..] {
+        let mut ends = 0;
+        let mut written = Vec::new();
+        device
+            .until(|frame| match frame {
+                ServerFrame::Delta(_) => panic!("the bot talks over a person"),
+                ServerFrame::Reply(frame) => {
+                    assert_eq!(frame.state, ReplyState::Cancelled);
+                    ends += 1;
+                    None
+                }
+                ServerFrame::Message(message) if message.text != "long" => {
+                    written.push(message.role);
+                    (message.text == "at last").then_some(())
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!(ends, 1);
+        assert_eq!(written, [Role::Operator, Role::Visitor]);
+    }
+    let page = Caller::new(server).transcript(session).await;
+    assert!(!page.ended[0].text.is_empty(), "what was shown is kept");
+    let shown = Caller::new(server)
+        .get(&format!("/v1/sessions/{session}"))
+        .await;
+    assert_eq!(shown.json::<Session>().handler, by_olga);
+
+    olga.send(&release(session)).await.unwrap();
+    assert_eq!(handled(&mut devices[0]).await.handler, Handler::Bot);
+    devices[0].ask(session, "and now?").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_visitor_who_asks_for_a_person_waits_in_line_where_staff_sees_it() {
+    let server = shared().await;
+    let bot = server.demo.bot;
+    let mut sessions = Vec::new();
+    let mut devices = Vec::new();
+    for n in 0..2 {
+        let (ticket, _) = Caller::with(server, None).visitor(bot).await;
+        let ticket = Credentials::Ticket(ticket);
+        let mut visitor = Device::connect_as(server.address, &ticket).await.unwrap();
+        let session = visitor.open(bot).await.session;
+        let escalate = ClientFrame::Escalate(Escalate {
+            reference: None,
+            session,
+            reason: Some(format!("reason {n}")),
+        });
+        visitor.send(&escalate).await.unwrap();
+        let told = handled(&mut visitor).await;
+        assert!(matches!(told.handler, Handler::Waiting { .. }), "{told:?}");
+        visitor.say(session, "hello?").await.unwrap();
+        sessions.push(session);
+        devices.push(visitor);
+    }
+    let keyed = Caller::new(server);
+    let waiting = async |query: &str| -> Page<Session> {
+        let path = format!("/v1/sessions?handler=waiting{query}");
+        keyed.get(&path).await.json()
+    };
+    let ours = |page: &Page<Session>| -> Vec<SessionId> {
+        let ids = page.items.iter().map(|session| session.id);
+        ids.filter(|id| sessions.contains(id)).collect()
+    };
+    assert_eq!(ours(&waiting("&limit=200").await), sessions, "oldest first");
+    // Page by page they are the same.
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = waiting(&format!("&limit=1{cursor}")).await;
+        paged.extend(ours(&page));
+        let Some(next) = page.next else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(paged, sessions);
+
+    let mut olga = operator(server, "olga", "agent").await;
+    olga.join(sessions[0]).await;
+    olga.send(&takeover(sessions[0])).await.unwrap();
+    assert_eq!(handled(&mut devices[0]).await.fence, 2);
+    assert_eq!(ours(&waiting("&limit=200").await), sessions[1..]);
+    // The bot was asked nothing meanwhile.
+    let page = keyed.transcript(sessions[0]).await;
+    assert_eq!((page.messages.len(), page.ended.len()), (1, 0));
+    // Whoever is a visitor sees no line.
+    let (_, token) = Caller::with(server, None).visitor(bot).await;
+    let visitor = Caller::with(server, Some(&token));
+    let refused = visitor.get("/v1/sessions?handler=waiting").await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(keyed.get("/v1/sessions?handler=nobody").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_role_gives_what_it_says_and_no_more() {
+    let server = shared().await;
+    let bot = server.demo.bot;
+    let mut device = Device::connect(server).await;
+    let session = device.open(bot).await.session;
+    let mut viewer = operator(server, "vera", "viewer").await;
+    viewer.join(session).await;
+    viewer.send(&takeover(session)).await.unwrap();
+    assert_eq!(refused(&mut viewer).await, ErrorCode::Forbidden);
+    let said = viewer.say(session, "let me").await.unwrap_err();
+    assert_eq!(said.error.code, ErrorCode::Forbidden);
+    // Neither do programs and visitors take over, whoever vouches for them.
+    device.send(&takeover(session)).await.unwrap();
+    assert_eq!(refused(&mut device).await, ErrorCode::Forbidden);
+
+    let mut olga = operator(server, "olga", "agent").await;
+    let mut ivan = operator(server, "ivan", "agent").await;
+    let mut ada = operator(server, "ada", "admin").await;
+    for one in [&mut olga, &mut ivan, &mut ada] {
+        one.join(session).await;
+    }
+    olga.send(&takeover(session)).await.unwrap();
+    handled(&mut olga).await;
+    ivan.send(&takeover(session)).await.unwrap();
+    assert_eq!(refused(&mut ivan).await, ErrorCode::Conflict);
+    ivan.send(&release(session)).await.unwrap();
+    assert_eq!(refused(&mut ivan).await, ErrorCode::Conflict);
+    ada.send(&release(session)).await.unwrap();
+    assert_eq!(handled(&mut device).await.fence, 1);
+    assert_eq!(handled(&mut device).await.handler, Handler::Bot);
+}
+
+#[tokio::test]
+async fn a_ticket_for_an_operator_says_who_and_in_which_role() {
+    let server = shared().await;
+    let caller = Caller::new(server);
+    for (wrong, pointer) in [
+        (json!({"id": "o", "role": "boss"}), "/operator/role"),
+        (json!({"id": "", "role": "agent"}), "/operator/id"),
+        (
+            json!({"id": "o", "name": "x".repeat(201), "role": "agent"}),
+            "/operator/name",
+        ),
+    ] {
+        let body = json!({"operator": wrong});
+        let answer = caller.post("/v1/tickets", &body).await;
+        assert_eq!(answer.status, 400);
+        let problem = answer.problem();
+        assert_eq!(problem.errors[0].pointer.as_deref(), Some(pointer));
+    }
+    let both = json!({"operator": {"id": "o", "role": "agent"}, "user": {"id": "u"}});
+    assert_eq!(caller.post("/v1/tickets", &both).await.status, 400);
+    let (_, token) = Caller::with(server, None).visitor(server.demo.bot).await;
+    let visitor = Caller::with(server, Some(&token));
+    let body = json!({"operator": {"id": "o", "role": "owner"}});
+    assert_eq!(visitor.post("/v1/tickets", &body).await.status, 403);
+
+    // As everybody sees them.
+    let mut device = Device::connect(server).await;
+    let session = device.open(server.demo.bot).await.session;
+    let mut olga = operator(server, "olga", "agent").await;
+    olga.join(session).await;
+    let who = device
+        .until(|frame| match frame {
+            ServerFrame::Presence(presence) => {
+                (presence.who.kind == PrincipalKind::Operator).then_some(presence.who)
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!((who.id.as_str(), who.name.as_str()), ("olga", "Olga"));
+}
+
+#[tokio::test]
+async fn the_upstreams_request_is_closed_when_a_person_takes_over() {
+    let slow = Behaviour {
+        token_interval_ms: 20,
+        tokens: 2_000,
+        ..quick()
+    };
+    let setup = Setup::new().upstream("slow", slow);
+    let server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
+    let bot = Caller::new(&server).bot(&["slow"]).await;
+    let mut device = Device::connect(&server).await;
+    let session = device.open(bot).await.session;
+    let mut olga = operator(&server, "olga", "agent").await;
+    olga.join(session).await;
+    device.say(session, "long").await.unwrap();
+    let text = |frame| matches!(frame, ServerFrame::Delta(_)).then_some(());
+    device.until(text).await;
+    olga.send(&takeover(session)).await.unwrap();
+    handled(&mut olga).await;
+    let told = Instant::now();
+    while server.upstream("slow").counters().running > 0 {
+        assert!(
+            told.elapsed() < Duration::from_secs(2),
+            "its request goes on"
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("its request was closed {:?} after", told.elapsed());
+    assert_eq!(server.upstream("slow").counters().cancelled, 1);
+}
