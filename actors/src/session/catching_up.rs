@@ -100,17 +100,21 @@ impl Live {
         }
         let (node, fence) = (self.ports.node, self.turns.fence());
         for pending in record.pending {
-            // Under a later claim it is being ended, by the lease keeper; under an older fence it is not the
-            // bot's to answer any more.
-            let is_ours =
-                pending.node == node && pending.claim == Claim::FIRST && pending.fence == fence;
-            if is_ours && !self.turns.is_over(pending.reply) {
-                self.turns.ask(Question {
-                    reply: pending.reply,
-                    to: pending.to,
-                    asked_at: Instant::now(),
-                    fence,
-                });
+            // Under a later claim it is being ended, by the lease keeper.
+            let is_ours = pending.node == node && pending.claim == Claim::FIRST;
+            if !is_ours || self.turns.knows(pending.reply) || self.turns.is_over(pending.reply) {
+                continue;
+            }
+            let question = Question {
+                reply: pending.reply,
+                to: pending.to,
+                asked_at: Instant::now(),
+                fence: pending.fence,
+            };
+            if pending.fence == fence {
+                self.turns.ask(question);
+            } else {
+                self.end_unanswered(&question, ctx);
             }
         }
         let head = self.feed.head();

@@ -195,7 +195,7 @@ impl Live {
         };
         self.turns.posted(asked);
         self.tell_message(message);
-        if let Some(question) = late {
+        if let Some(question) = late.filter(|late| !self.turns.is_over(late.reply)) {
             self.end_unanswered(&question, ctx);
         }
         Posted {
