@@ -1,11 +1,13 @@
 //! Commands that are not the server.
 
+pub mod tenants;
+
 use clap::Subcommand;
 
 use crate::app::Database;
 use crate::config::Config;
 use crate::storage::migrations::{self, FileMatch, LiveNodes, Loss, MigrationStatus};
-use crate::storage::{DatabaseConfig, DatabaseUrl};
+use crate::storage::{DatabaseConfig, DatabaseUrl, Storage};
 
 /// `hubbub migrate`.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -34,6 +36,35 @@ pub enum Migrate {
 pub async fn migrate(config: &Config, command: Migrate) -> anyhow::Result<String> {
     let database = Database::start_or_join(config).await?;
     let done = migrate_in(&database, command).await;
+    database.stop().await;
+    done
+}
+
+/// Works with what the configured database, or the private one, stores, be it a running server's.
+async fn with_storage(
+    config: &Config,
+    work: impl AsyncFnOnce(&Storage) -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
+    let database = Database::start_or_join(config).await?;
+    let done = async {
+        let mut config = database.config.clone();
+        if !database.is_ours {
+            // Nothing is migrated under a server that works with it.
+            config.migration_url = None;
+        }
+        let storage = Storage::connect(&config).await?;
+        let ready = storage.ready().await?;
+        anyhow::ensure!(
+            ready.is_ready(),
+            "the database has schema {}, and this version of hubbub needs {}: run hubbub migrate up",
+            ready.schema_version,
+            ready.expected_version
+        );
+        let done = work(&storage).await;
+        storage.close();
+        done
+    };
+    let done = done.await;
     database.stop().await;
     done
 }

@@ -52,6 +52,12 @@ enum Command {
     /// Change or show the database's schema.
     #[command(subcommand)]
     Migrate(cli::Migrate),
+    /// Make and list tenants.
+    #[command(subcommand)]
+    Tenant(cli::tenants::Tenant),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Key(cli::tenants::Key),
     /// End the private PostgreSQL in HOME when standard input closes; the server runs this itself.
     #[command(name = guard::COMMAND, hide = true)]
     GuardPostgres {
@@ -101,6 +107,18 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             set_up_telemetry(&config)?;
             let report = actix_rt::System::new().block_on(cli::migrate(&config, migrate))?;
             print(&report)
+        }
+        Command::Tenant(command) => {
+            let (config, _) = load(&inputs)?;
+            set_up_telemetry(&config)?;
+            let asked = cli::tenants::tenant(&config, command);
+            print(&actix_rt::System::new().block_on(asked)?)
+        }
+        Command::Key(command) => {
+            let (config, _) = load(&inputs)?;
+            set_up_telemetry(&config)?;
+            let asked = cli::tenants::key(&config, command);
+            print(&actix_rt::System::new().block_on(asked)?)
         }
         Command::GuardPostgres { home } => Ok(guard::run(&home)?),
     }

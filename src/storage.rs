@@ -118,6 +118,14 @@ impl Storage {
         self.within(TenantScope::open(&self.app, tenant)).await
     }
 
+    /// Every tenant, oldest first.
+    ///
+    /// # Errors
+    /// The database could not.
+    pub async fn list_tenants(&self) -> Result<Vec<tenants::Tenant>, StorageError> {
+        self.within(tenants::list(&self.app)).await
+    }
+
     /// Finds an API key of any tenant by its public part; revoked ones too.
     ///
     /// # Errors

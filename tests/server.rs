@@ -52,6 +52,8 @@ mod chat;
 mod commands;
 #[path = "server/crash.rs"]
 mod crash;
+#[path = "server/customers.rs"]
+mod customers;
 #[path = "server/databases.rs"]
 mod databases;
 #[path = "server/drain.rs"]

@@ -58,7 +58,7 @@ async fn create(storage: &Storage, url: &str) -> anyhow::Result<Demo> {
     let tenant = TenantId::generate();
     let key = ApiKey::generate();
     let scope = storage.scope(tenant).await?;
-    tenants::insert(&scope, "Demo").await?;
+    tenants::insert(&scope, "Demo", 1).await?;
     let bot = NewBot {
         id: BotId::generate(),
         name: "Fern".to_owned(),

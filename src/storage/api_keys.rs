@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Pool;
 use hubbub_protocol::{TenantId, Timestamp};
+use serde::Serialize;
 
 use super::error::Fields;
 use super::{StorageError, TenantScope};
@@ -12,6 +13,8 @@ const FIND: &str = "SELECT tenant_id, secret_sha256, name, created_at, revoked_a
     FROM find_api_key($1)";
 const LIST_UNUSABLE: &str = "SELECT key_id FROM unnest($1::text[]) AS key_id \
     WHERE NOT EXISTS (SELECT FROM find_api_key(key_id) WHERE revoked_at IS NULL)";
+const LIST: &str = "SELECT key_id, name, created_at, revoked_at FROM api_keys \
+    WHERE tenant_id = $1 ORDER BY created_at, key_id LIMIT 1000";
 // Once a minute is exact enough, and spares a row version for each request.
 const UPDATE_LAST_USED: &str = "UPDATE api_keys SET last_used_at = now() \
     WHERE tenant_id = $1 AND key_id = $2 \
@@ -60,6 +63,43 @@ pub async fn update_last_used(scope: &TenantScope, key_id: &str) -> Result<(), S
         .execute(UPDATE_LAST_USED, &[&scope.tenant().0, &key_id])
         .await?;
     Ok(())
+}
+
+/// A key, as the tenant sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedKey {
+    /// Its public part.
+    pub id: String,
+    /// For people to read.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The tenant's keys, oldest first, at most a thousand.
+///
+/// # Errors
+/// The database could not.
+pub async fn list(scope: &TenantScope) -> Result<Vec<ListedKey>, StorageError> {
+    let rows = scope.query(LIST, &[&scope.tenant().0]).await?;
+    let read = |row| {
+        let fields = Fields {
+            table: "api_keys",
+            row,
+        };
+        Ok(ListedKey {
+            id: fields.get("key_id")?,
+            name: fields.get("name")?,
+            created_at: fields.get::<jiff::Timestamp>("created_at")?.into(),
+            revoked_at: fields
+                .get::<Option<jiff::Timestamp>>("revoked_at")?
+                .map(Into::into),
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Revokes a key; whether there was one to revoke.

@@ -24,7 +24,14 @@ fn it_tells_its_version_and_its_commands() {
     );
     let help = run(&["--help"]);
     assert!(help.status.success());
-    for command in ["serve", "check-config", "example-config", "migrate"] {
+    for command in [
+        "serve",
+        "check-config",
+        "example-config",
+        "migrate",
+        "tenant",
+        "key",
+    ] {
         assert!(text(&help.stdout).contains(command), "{command}");
     }
     let unknown = run(&["dance"]);

@@ -162,7 +162,7 @@ async fn a_field_that_is_unknown_missing_or_of_another_type_is_named() {
             "/v1/tickets",
             json!({"usr": {"id": SECRET}}),
             "/usr",
-            "is unknown; allowed are user",
+            "is unknown; allowed are user, operator",
         ),
         (
             "POST",

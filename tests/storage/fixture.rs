@@ -41,7 +41,7 @@ impl Fixture {
 pub async fn seed(storage: &Storage) -> (TenantId, BotId) {
     let (tenant, bot) = (TenantId::generate(), BotId::generate());
     let scope = storage.scope(tenant).await.unwrap();
-    tenants::insert(&scope, "Acme").await.unwrap();
+    tenants::insert(&scope, "Acme", 1).await.unwrap();
     bots::insert(&scope, &new_bot(bot)).await.unwrap();
     scope.commit().await.unwrap();
     (tenant, bot)

@@ -48,10 +48,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008", "claims"),
     migration!(9, "0009", "weights"),
     migration!(10, "0010", "operators"),
+    migration!(11, "0011", "tenants"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 10;
+pub const EXPECTED_VERSION: i64 = 11;
 
 #[cfg(test)]
 mod tests {
