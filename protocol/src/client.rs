@@ -74,6 +74,30 @@ pub struct Send {
     /// Anything the client wants kept with the message: at most 4 KiB of JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
+    /// What becomes of the reply that is being written.
+    #[serde(default, skip_serializing_if = "SendMode::is_queue")]
+    pub mode: SendMode,
+}
+
+/// What becomes of the reply that is being written when a message comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendMode {
+    /// It goes on, and the message has its turn after it.
+    #[default]
+    Queue,
+    /// It ends as cancelled, and the message is answered next.
+    Interrupt,
+}
+
+impl SendMode {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature serde asks for"
+    )]
+    pub(crate) fn is_queue(&self) -> bool {
+        *self == Self::Queue
+    }
 }
 
 /// `stop`: answered by `reply` with state `cancelled`, to every device.

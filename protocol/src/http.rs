@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::SendMode;
 use crate::{
     BotId, ClientMessageId, EndedReply, ErrorCode, Handler, MessageFrame, Metadata, ReplyId, Seq,
     SessionId, Timestamp,
@@ -177,6 +178,9 @@ pub struct PostMessage {
     /// Kept with the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
+    /// What becomes of the reply that is being written.
+    #[serde(default, skip_serializing_if = "SendMode::is_queue")]
+    pub mode: SendMode,
     /// Answer with server-sent events until the reply ends.
     #[serde(default)]
     pub stream: bool,

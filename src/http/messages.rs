@@ -94,6 +94,7 @@ pub async fn post(
         id,
         text: body.text,
         metadata: body.metadata,
+        mode: body.mode,
     };
     if body.stream {
         let wire = request.conn_data::<Cut>().cloned().unwrap_or_default();

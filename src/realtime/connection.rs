@@ -102,12 +102,18 @@ impl Connection {
             id,
             text,
             metadata,
+            mode,
         } = send;
         let Some(handle) = self.member(session, reference.clone(), ctx) else {
             return;
         };
         let caller = self.caller.clone();
-        let post = hubbub_actors::Post { id, text, metadata };
+        let post = hubbub_actors::Post {
+            id,
+            text,
+            metadata,
+            mode,
+        };
         let posting = async move { handle.post_message(caller, post).await };
         self.ask(posting, ctx, move |posted, connection, ctx| match posted {
             Ok(posted) => {

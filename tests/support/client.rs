@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hubbub_protocol::client::{Join, Send};
+use hubbub_protocol::client::{Join, Send, SendMode};
 use hubbub_protocol::server::{Ack, ErrorFrame, Joined, Welcome};
 use hubbub_protocol::{
     BotId, ClientFrame, ClientMessageId, ErrorCode, MessageFrame, ReplyState, ServerFrame,
@@ -275,6 +275,7 @@ pub fn message(
         id,
         text,
         metadata: None,
+        mode: SendMode::Queue,
     })
 }
 

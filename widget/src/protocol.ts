@@ -63,6 +63,7 @@ export interface Send {
   id: Id;
   text: string;
   metadata?: Record<string, unknown>;
+  mode?: "queue" | "interrupt";
 }
 export interface Stop {
   type: "stop";

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use hubbub_protocol::client::SendMode;
 use hubbub_protocol::{ClientMessageId, ErrorCode, Metadata, ReplyId, Role, Seq, Timestamp};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -13,7 +14,7 @@ use super::turn::Question;
 use super::{Answer, Session};
 use crate::caller::{Caller, Permission};
 use crate::ending::END_RETRY;
-use crate::ports::{Append, Appended, NewMessage, OwedReply, StoredMessage};
+use crate::ports::{Append, Appended, NewMessage, OwedReply, ReplyEnd, StoredMessage};
 use crate::rejection::Rejection;
 use crate::writer::{AppendError, AppendResult};
 
@@ -36,6 +37,8 @@ pub struct Post {
     pub text: String,
     /// Kept with it.
     pub metadata: Option<Metadata>,
+    /// What becomes of the reply that is being written.
+    pub mode: SendMode,
 }
 
 /// A stored message.
@@ -62,8 +65,9 @@ impl Handler<PostMessage> for Session {
             answer,
         } = command;
         self.serve(&caller, answer, ctx, |live, answer, ctx| {
+            let mode = post.mode;
             match live.admit_post(&caller, post) {
-                Ok(message) => live.post(message, span, answer, ctx),
+                Ok(message) => live.post(message, mode, span, answer, ctx),
                 Err(rejection) => drop(answer.send(Err(rejection))),
             }
         });
@@ -111,6 +115,7 @@ impl Live {
     fn post(
         &mut self,
         message: NewMessage,
+        mode: SendMode,
         span: Span,
         answer: Answer<Posted>,
         ctx: &mut Context<Session>,
@@ -121,7 +126,7 @@ impl Live {
             ctx,
             appended.instrument(span),
             move |live, appended, ctx| {
-                let posted = live.appended(appended, proposed, ctx);
+                let posted = live.appended(appended, proposed, mode, ctx);
                 // Held on only if it is this very post that is to be answered.
                 if let Some(owed) = proposed.filter(|owed| !live.turns.knows(owed.reply)) {
                     live.shares.remove(&owed.reply);
@@ -137,6 +142,7 @@ impl Live {
         &mut self,
         appended: AppendResult,
         proposed: Option<OwedReply>,
+        mode: SendMode,
         ctx: &mut Context<Session>,
     ) -> Result<Posted, Rejection> {
         let refused = match appended {
@@ -149,7 +155,13 @@ impl Live {
                 // whose answer was lost.
                 let own = proposed.filter(|owed| reply == Some(owed.reply));
                 let duplicate = duplicate && own.is_none();
-                return Ok(self.stored(message, duplicate, reply, own, ctx));
+                let posted = self.stored(message, duplicate, reply, own, ctx);
+                if let Some(owed) = own
+                    && mode == SendMode::Interrupt
+                {
+                    self.interrupt_for(owed.reply, ctx);
+                }
+                return Ok(posted);
             }
             Ok(Ok(Appended::ReplyEnded)) => Rejection::internal(),
             Ok(Err(refusal)) => refusal.into(),
@@ -165,6 +177,14 @@ impl Live {
         };
         self.turns.posted(None);
         Err(refused)
+    }
+
+    /// Ends the reply that is being written, for this one to have its turn next.
+    fn interrupt_for(&mut self, reply: ReplyId, ctx: &mut Context<Session>) {
+        if self.turns.put_first(reply) {
+            // Nothing is being answered: its turn comes anyway.
+            drop(self.end_answer(ReplyEnd::Cancelled, None, ctx));
+        }
     }
 
     fn stored(

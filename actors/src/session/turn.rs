@@ -184,6 +184,17 @@ impl Turns {
         }
     }
 
+    /// A question that waits has its turn before all others; `false` if it does not wait.
+    pub(crate) fn put_first(&mut self, reply: ReplyId) -> bool {
+        let at = self.questions.iter().position(|asked| asked.reply == reply);
+        let first = at.and_then(|at| self.questions.remove(at));
+        let waits = first.is_some();
+        if let Some(question) = first {
+            self.questions.push_front(question);
+        }
+        waits
+    }
+
     /// The next question's turn begins, if there is one and nothing else is being answered.
     pub(crate) fn begin(&mut self) -> Option<Question> {
         if !self.is_bots || !matches!(self.turn, Turn::Idle) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hubbub_protocol::client::SendMode;
 use hubbub_protocol::{
     BotId, ClientMessageId, ConnectionId, NodeId, Seq, ServerFrame, SessionId, TenantId, VisitorId,
 };
@@ -233,6 +234,7 @@ pub(super) fn post(id: ClientMessageId, text: &str) -> Post {
         id,
         text: text.to_owned(),
         metadata: None,
+        mode: SendMode::Queue,
     }
 }
 

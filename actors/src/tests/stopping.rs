@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::{ErrorCode, ReplyState, ServerFrame};
+use hubbub_protocol::client::SendMode;
+use hubbub_protocol::{ClientMessageId, ErrorCode, ReplyState, ServerFrame};
 
-use super::node::{Node, run};
+use super::node::{Node, post, run};
 use super::view::End;
 use crate::Rejection;
 use crate::testing::Step;
@@ -158,5 +159,44 @@ fn after_a_stop_the_next_question_in_line_is_answered() {
         let ends = device.view().ends;
         assert_eq!(ends[0], (first, End::Cancelled));
         assert_eq!(ends[1], (second, End::Completed("Hello, world.".into())));
+    });
+}
+
+// R152
+#[test]
+fn a_message_that_interrupts_is_answered_next_and_what_was_written_is_kept() {
+    run(async || {
+        let node = Node::start();
+        node.upstream
+            .then(vec![Step::text("I was about"), Step::Hang]);
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        let first = node.post(session, "one").await.unwrap().reply.unwrap();
+        let second = node.post(session, "two").await.unwrap().reply.unwrap();
+        device.until_text().await;
+        let message = crate::Post {
+            mode: SendMode::Interrupt,
+            ..post(ClientMessageId::generate(), "no, wait")
+        };
+        let handle = node.handle(session);
+        let third = handle.post_message(node.caller(), message).await.unwrap();
+        let third = third.reply.unwrap();
+        device.until_end_of(second).await;
+        let ends: Vec<_> = device
+            .view()
+            .ends
+            .into_iter()
+            .map(|(reply, _)| reply)
+            .collect();
+        assert_eq!(ends, [first, third, second]);
+        assert_eq!(node.store.ended(session)[0].text, "I was about");
+        // Said while nothing is being written it is a message like any other.
+        let message = crate::Post {
+            mode: SendMode::Interrupt,
+            ..post(ClientMessageId::generate(), "and now?")
+        };
+        let posted = handle.post_message(node.caller(), message).await.unwrap();
+        device.until_end_of(posted.reply.unwrap()).await;
+        assert_eq!(node.store.ended(session).len(), 1);
     });
 }

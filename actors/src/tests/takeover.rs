@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hubbub_protocol::client::SendMode;
 use hubbub_protocol::{
     ClientMessageId, ErrorCode, Handler, ReplyId, ReplyState, Role, ServerFrame, SessionId,
     VisitorId,
@@ -226,9 +227,11 @@ impl Rush {
                 let Ok(handle) = node.hub.session(node.tenant, session) else {
                     return;
                 };
-                let posted = handle
-                    .post_message(self.visitor.clone(), post(id, "hm?"))
-                    .await;
+                let mut message = post(id, "hm?");
+                if self.rng.random_bool(0.4) {
+                    message.mode = SendMode::Interrupt;
+                }
+                let posted = handle.post_message(self.visitor.clone(), message).await;
                 if let Ok(posted) = posted
                     && let Some(reply) = posted.reply
                 {
@@ -279,7 +282,7 @@ impl Rush {
     }
 }
 
-// R151, without tools: ten thousand takeovers
+// R151, without tools: ten thousand takeovers. R152
 #[test]
 fn whatever_happens_the_bot_talks_over_nobody_and_every_question_ends_once() {
     for seed in 0..2_500 {

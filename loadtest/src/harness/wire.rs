@@ -221,6 +221,7 @@ pub fn send(session: SessionId, id: ClientMessageId, text: String) -> ClientFram
         id,
         text,
         metadata: None,
+        mode: client::SendMode::Queue,
     })
 }
 

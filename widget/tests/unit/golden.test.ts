@@ -15,10 +15,13 @@ test("every golden server frame is read as it is", () => {
 test("every kind of frame has a golden one", () => {
   const kinds = (frames: Record<string, { type: string }>) =>
     [...new Set(Object.values(frames).map(({ type }) => type))].sort().join(" ");
-  assert.equal(kinds(client), "join leave read send stop typing");
+  assert.equal(
+    kinds(client),
+    "escalate join leave read release send stop takeover transfer typing",
+  );
   assert.equal(
     kinds(server),
-    "ack bye delta error joined left message presence read reply typing welcome",
+    "ack bye delta error handler joined left message presence read reply typing welcome",
   );
   const states = Object.values(server).flatMap((frame: ServerFrame) =>
     frame.type === "reply" ? [frame.state] : [],
