@@ -134,14 +134,25 @@ impl Bench {
         println!("flood: {}", under.summary());
         println!("after: {}", after.summary());
         println!("the flooding visitor: {outcome:?}");
-        for (when, met) in [("flood", under), ("after", &after)] {
-            for (what, now, before) in [
-                ("ack", p99(&met.acks), p99(&quiet.acks)),
-                ("first word", p99(&met.first_words), p99(&quiet.first_words)),
-            ] {
-                let most = before * 2 + ALLOWANCE;
-                assert!(now <= most, "{when}: {what} after {now:?}, not {most:?}");
-            }
+        // Of the few questions asked after it the slowest says more of the machine than of the flood.
+        for (when, what, now, before) in [
+            ("flood", "ack", p99(&under.acks), p99(&quiet.acks)),
+            (
+                "flood",
+                "first word",
+                p99(&under.first_words),
+                p99(&quiet.first_words),
+            ),
+            ("after", "ack", median(&after.acks), median(&quiet.acks)),
+            (
+                "after",
+                "first word",
+                median(&after.first_words),
+                median(&quiet.first_words),
+            ),
+        ] {
+            let most = before * 2 + ALLOWANCE;
+            assert!(now <= most, "{when}: {what} after {now:?}, not {most:?}");
         }
         let live = under.live.iter().max().unwrap();
         assert!(*live <= LIVE, "/livez took {live:?}");
@@ -206,8 +217,16 @@ async fn ask(device: &mut Device, session: SessionId, figures: &mut Figures) {
 }
 
 fn p99(figures: &[Duration]) -> Duration {
+    percentile(figures, 99)
+}
+
+fn median(figures: &[Duration]) -> Duration {
+    percentile(figures, 50)
+}
+
+fn percentile(figures: &[Duration], percent: usize) -> Duration {
     let mut sorted = figures.to_vec();
     sorted.sort();
-    let rank = (sorted.len() * 99).div_ceil(100);
+    let rank = (sorted.len() * percent).div_ceil(100);
     sorted[rank - 1]
 }
