@@ -104,24 +104,27 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Migrate(migrate) => {
             let (config, _) = load(&inputs)?;
-            set_up_telemetry(&config)?;
-            let report = actix_rt::System::new().block_on(cli::migrate(&config, migrate))?;
-            print(&report)
+            report(&config, cli::migrate(&config, migrate))
         }
         Command::Tenant(command) => {
             let (config, _) = load(&inputs)?;
-            set_up_telemetry(&config)?;
-            let asked = cli::tenants::tenant(&config, command);
-            print(&actix_rt::System::new().block_on(asked)?)
+            report(&config, cli::tenants::tenant(&config, command))
         }
         Command::Key(command) => {
             let (config, _) = load(&inputs)?;
-            set_up_telemetry(&config)?;
-            let asked = cli::tenants::key(&config, command);
-            print(&actix_rt::System::new().block_on(asked)?)
+            report(&config, cli::tenants::key(&config, command))
         }
         Command::GuardPostgres { home } => Ok(guard::run(&home)?),
     }
+}
+
+/// Runs a command that is not the server, and prints what it has to say.
+fn report(
+    config: &Config,
+    command: impl Future<Output = anyhow::Result<String>>,
+) -> anyhow::Result<()> {
+    set_up_telemetry(config)?;
+    print(&actix_rt::System::new().block_on(command)?)
 }
 
 fn set_up_telemetry(config: &Config) -> anyhow::Result<telemetry::Metrics> {

@@ -141,16 +141,14 @@ impl Work {
             return Err(Stopped::Rejected(Rejection::unavailable()));
         }
         let said = self.said(&route).await?;
-        let mut tokens = 0;
+        let ReplyTask { bot, to, .. } = &self.task;
         // What cannot read as much is not asked.
-        route.retain(|(_, window)| {
-            let turns = self.turns(&said, *window);
-            tokens = tokens.max(turns.as_deref().map_or(0, usage::prompt_tokens));
-            turns.is_some()
-        });
-        if route.is_empty() {
-            return Err(Stopped::Rejected(ends::too_large()));
-        }
+        route.retain(|(_, window)| prompt::fitting(bot, &said, *to, *window).is_some());
+        let largest = route.iter().map(|(_, window)| *window).max();
+        let turns = largest.and_then(|window| self.turns(&said, window));
+        let turns = turns.ok_or(Stopped::Rejected(ends::too_large()))?;
+        let tokens = usage::prompt_tokens(&turns);
+        drop(turns);
         let prompt = Prompt { said, tokens };
         let route = route.into_iter().map(|(index, _)| index).collect();
         let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());

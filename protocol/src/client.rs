@@ -176,21 +176,6 @@ pub struct Escalate {
     pub reason: Option<String>,
 }
 
-impl Transfer {
-    fn violation(&self) -> Option<(ErrorCode, &'static str)> {
-        let is_id = (1..=limits::NAME_CHARS).contains(&self.to.chars().count());
-        (!is_id).then_some((ErrorCode::Invalid, "to must be 1 to 200 characters"))
-    }
-}
-
-impl Escalate {
-    fn violation(&self) -> Option<(ErrorCode, &'static str)> {
-        let reason = self.reason.as_deref().unwrap_or_default();
-        let is_long = reason.chars().count() > limits::REASON_CHARS;
-        is_long.then_some((ErrorCode::TooLarge, "reason is longer than 500 characters"))
-    }
-}
-
 /// `leave`: answered by `left`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leave {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SessionId, Timestamp};
+use crate::client::{Escalate, Transfer};
+use crate::{ErrorCode, SessionId, Timestamp, limits};
 
 /// Who answers in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,4 +87,26 @@ pub struct HandlerFrame {
     pub handler: Handler,
     /// Rises with every change of handler.
     pub fence: u64,
+}
+
+impl Transfer {
+    pub(crate) fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        let is_id = (1..=limits::NAME_CHARS).contains(&self.to.chars().count())
+            && !self.to.chars().any(char::is_control);
+        (!is_id).then_some((
+            ErrorCode::Invalid,
+            "to must be 1 to 200 characters, none of them a control character",
+        ))
+    }
+}
+
+impl Escalate {
+    pub(crate) fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        if reason.contains('\0') {
+            return Some((ErrorCode::Invalid, "reason contains a NUL character"));
+        }
+        let is_long = reason.chars().count() > limits::REASON_CHARS;
+        is_long.then_some((ErrorCode::TooLarge, "reason is longer than 500 characters"))
+    }
 }

@@ -129,30 +129,22 @@ impl Bench {
 
     /// Holds what the victims met against what they may meet.
     pub async fn judge(&self, quiet: &Figures, under: &Figures, outcome: &Outcome) {
-        let after = self.measure(QUIET / 2).await;
+        let mut after = self.measure(QUIET / 2).await;
+        // So few questions are judged by the slowest: a stall of the machine passes, harm that lasts does not.
+        let is_slow = |(_, now, before): (_, Duration, Duration)| now > before * 2 + ALLOWANCE;
+        if compared(&after, quiet).into_iter().any(is_slow) {
+            println!("after: {}; once more", after.summary());
+            after = self.measure(QUIET / 2).await;
+        }
         println!("quiet: {}", quiet.summary());
         println!("flood: {}", under.summary());
         println!("after: {}", after.summary());
         println!("the flooding visitor: {outcome:?}");
-        // Of the few questions asked after it the slowest says more of the machine than of the flood.
-        for (when, what, now, before) in [
-            ("flood", "ack", p99(&under.acks), p99(&quiet.acks)),
-            (
-                "flood",
-                "first word",
-                p99(&under.first_words),
-                p99(&quiet.first_words),
-            ),
-            ("after", "ack", median(&after.acks), median(&quiet.acks)),
-            (
-                "after",
-                "first word",
-                median(&after.first_words),
-                median(&quiet.first_words),
-            ),
-        ] {
-            let most = before * 2 + ALLOWANCE;
-            assert!(now <= most, "{when}: {what} after {now:?}, not {most:?}");
+        for (when, met) in [("flood", under), ("after", &after)] {
+            for (what, now, before) in compared(met, quiet) {
+                let most = before * 2 + ALLOWANCE;
+                assert!(now <= most, "{when}: {what} after {now:?}, not {most:?}");
+            }
         }
         let live = under.live.iter().max().unwrap();
         assert!(*live <= LIVE, "/livez took {live:?}");
@@ -216,17 +208,17 @@ async fn ask(device: &mut Device, session: SessionId, figures: &mut Figures) {
     }
 }
 
+/// What is held against its quiet value: its name, what it is now, and what it was.
+fn compared(now: &Figures, quiet: &Figures) -> [(&'static str, Duration, Duration); 2] {
+    [
+        ("ack", p99(&now.acks), p99(&quiet.acks)),
+        ("first word", p99(&now.first_words), p99(&quiet.first_words)),
+    ]
+}
+
 fn p99(figures: &[Duration]) -> Duration {
-    percentile(figures, 99)
-}
-
-fn median(figures: &[Duration]) -> Duration {
-    percentile(figures, 50)
-}
-
-fn percentile(figures: &[Duration], percent: usize) -> Duration {
     let mut sorted = figures.to_vec();
     sorted.sort();
-    let rank = (sorted.len() * percent).div_ceil(100);
+    let rank = (sorted.len() * 99).div_ceil(100);
     sorted[rank - 1]
 }

@@ -172,6 +172,14 @@ async fn a_visitor_who_asks_for_a_person_waits_in_line_where_staff_sees_it() {
     // The bot was asked nothing meanwhile.
     let page = keyed.transcript(sessions[0]).await;
     assert_eq!((page.messages.len(), page.ended.len()), (1, 0));
+    // What cannot be stored is told as such.
+    let unstorable = ClientFrame::Escalate(Escalate {
+        reference: None,
+        session: sessions[1],
+        reason: Some("a\0b".into()),
+    });
+    devices[1].send(&unstorable).await.unwrap();
+    assert_eq!(self::refused(&mut devices[1]).await, ErrorCode::Invalid);
     // Whoever is a visitor sees no line.
     let (_, token) = Caller::with(server, None).visitor(bot).await;
     let visitor = Caller::with(server, Some(&token));

@@ -110,12 +110,9 @@ impl FairQueue {
     }
 
     pub(crate) fn push(&mut self, ticket: Ticket, request: Request, cost: Cost) {
-        let (tenant, weight) = (request.tenant, request.weight.max(1));
-        self.tenants.wait(tenant, weight);
-        let line = self.lines.entry(tenant).or_default();
-        line.weight = weight;
+        let tenant = request.tenant;
+        let (line, turn) = self.enter(&request);
         line.cost = line.cost.saturating_add(cost.0);
-        let turn = line.sessions.wait(request.session, 1);
         line.waiting
             .insert((turn, ticket), Waiting { request, cost });
         self.waiting.insert(ticket, (tenant, turn));
@@ -128,20 +125,8 @@ impl FairQueue {
         request: &Request,
         cost: Cost,
     ) -> Charge {
-        let charge = Charge {
-            ticket,
-            tenant: request.tenant,
-            session: request.session,
-            cost,
-            done: Progress::default(),
-        };
-        let weight = request.weight.max(1);
-        self.tenants.wait(charge.tenant, weight);
-        let line = self.lines.entry(charge.tenant).or_default();
-        line.weight = weight;
-        line.sessions.wait(charge.session, 1);
-        self.serve(&charge);
-        charge
+        self.enter(request);
+        self.serve(ticket, request, cost)
     }
 
     /// Takes the next request for which `usable` finds something, with what that is.
@@ -159,14 +144,7 @@ impl FairQueue {
         let Waiting { request, cost } = line.waiting.remove(&key)?;
         line.cost = line.cost.saturating_sub(cost.0);
         self.waiting.remove(&key.1);
-        let charge = Charge {
-            ticket: key.1,
-            tenant,
-            session: request.session,
-            cost,
-            done: Progress::default(),
-        };
-        self.serve(&charge);
+        let charge = self.serve(key.1, &request, cost);
         Some((key.1, found, charge))
     }
 
@@ -246,11 +224,29 @@ impl FairQueue {
         })
     }
 
-    fn serve(&mut self, charge: &Charge) {
+    /// One more request of its tenant and session is here: their line, and what the session was given so far.
+    fn enter(&mut self, request: &Request) -> (&mut Line, u64) {
+        let weight = request.weight.max(1);
+        self.tenants.wait(request.tenant, weight);
+        let line = self.lines.entry(request.tenant).or_default();
+        line.weight = weight;
+        let turn = line.sessions.wait(request.session, 1);
+        (line, turn)
+    }
+
+    fn serve(&mut self, ticket: Ticket, request: &Request, cost: Cost) -> Charge {
+        let charge = Charge {
+            ticket,
+            tenant: request.tenant,
+            session: request.session,
+            cost,
+            done: Progress::default(),
+        };
         if let Some(line) = self.lines.get_mut(&charge.tenant) {
-            line.sessions.serve(charge.session, charge);
+            line.sessions.serve(charge.session, &charge);
         }
-        self.tenants.serve(charge.tenant, charge);
+        self.tenants.serve(charge.tenant, &charge);
+        charge
     }
 
     fn remove(&mut self, ticket: Ticket) {

@@ -28,9 +28,20 @@ pub(crate) fn page_size(window: u32) -> PageSize {
     }
 }
 
-/// The turns to send, oldest first, ending with the question at `to`, of a [conversation](turns::conversation).
-/// `None` if not even the question fits in the window beside the instructions and the answer.
+/// The turns to send, oldest first, of what [fits](fitting).
 pub(crate) fn build(bot: &BotConfig, said: &[Said], to: Seq, window: u32) -> Option<Vec<ChatTurn>> {
+    let fitting = fitting(bot, said, to, window)?;
+    Some(turns::turns(&bot.prompt, fitting))
+}
+
+/// As much of a [conversation](turns::conversation) as goes into a prompt, ending with the question at `to`.
+/// `None` if not even the question fits in the window beside the instructions and the answer.
+pub(crate) fn fitting<'a>(
+    bot: &BotConfig,
+    said: &'a [Said],
+    to: Seq,
+    window: u32,
+) -> Option<&'a [Said]> {
     let answer = usize::try_from(bot.max_output_tokens).unwrap_or(usize::MAX);
     let window = usize::try_from(window).unwrap_or(usize::MAX);
     let instructions = if bot.prompt.is_empty() {
@@ -50,7 +61,7 @@ pub(crate) fn build(bot: &BotConfig, said: &[Said], to: Seq, window: u32) -> Opt
     }
     let fitting = said.get(from..).unwrap_or_default();
     let has_question = fitting.last().is_some_and(|said| said.at == to);
-    has_question.then(|| turns::turns(&bot.prompt, fitting))
+    has_question.then_some(fitting)
 }
 
 #[cfg(test)]

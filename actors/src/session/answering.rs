@@ -186,14 +186,21 @@ impl Live {
             latency_ms: millis(question.asked_at.elapsed()),
             ..lost(self.ports.node, self.record.tenant, &pending)
         };
-        self.turns.lose(pending);
-        record(&finished);
-        self.commit_end(finished, ctx);
+        self.end_unwritten(pending, finished, ctx);
     }
 
     /// Ends a reply that nobody writes any more.
     pub(super) fn end_lost(&mut self, reply: PendingReply, ctx: &mut Context<Session>) {
         let finished = lost(self.ports.node, self.record.tenant, &reply);
+        self.end_unwritten(reply, finished, ctx);
+    }
+
+    fn end_unwritten(
+        &mut self,
+        reply: PendingReply,
+        finished: FinishedReply,
+        ctx: &mut Context<Session>,
+    ) {
         self.turns.lose(reply);
         record(&finished);
         self.commit_end(finished, ctx);

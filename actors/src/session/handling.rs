@@ -88,11 +88,12 @@ fn decide(
         Handling::TakeOver { from: Some(from) } if !is_same(&from, now) => {
             conflict("somebody else handles this conversation")
         }
-        Handling::TakeOver { .. } if is_own => Ok(None),
-        Handling::TakeOver { from } if is_free || from.is_some() => {
+        Handling::TakeOver { from } if is_free || is_own || from.is_some() => {
             let id = operator.unwrap_or_default().to_owned();
             let name = caller.name.clone();
-            Ok(Some(SessionHandler::Operator { id, name }))
+            let own = SessionHandler::Operator { id, name };
+            // Whom it was transferred to has no name until they come.
+            Ok((own != *now).then_some(own))
         }
         Handling::TakeOver { .. } => conflict("another operator handles this conversation"),
         Handling::Release if *now == SessionHandler::Bot => Ok(None),
@@ -187,8 +188,6 @@ impl Live {
         let is_bots = handler == SessionHandler::Bot;
         let unanswered = self.turns.hand_over(fence, is_bots);
         self.record.handler = handler.clone();
-        // An end that was on its way may be a message: it is told before, or is none.
-        let was_ending = self.turns.is_ending();
         if self.end_answer(ReplyEnd::Cancelled, None, ctx).is_ok() {
             self.turns.withdraw();
         }
@@ -200,15 +199,13 @@ impl Live {
             handler,
             fence: fence.0,
         });
-        if !was_ending {
-            self.tell_handler();
-        }
+        self.tell_handler();
     }
 
-    /// Tells devices who handles the session, unless a message of the bot's may come yet.
+    /// Tells devices who handles the session. Not while an end is on its way that may be a message of the
+    /// bot's: that one is told before, or is none.
     pub(super) fn tell_handler(&mut self) {
-        if self.untold.is_some()
-            && !self.turns.is_ending()
+        if !self.turns.is_ending()
             && let Some(frame) = self.untold.take()
         {
             self.tell(&ServerFrame::Handler(frame));
@@ -249,6 +246,12 @@ mod tests {
         let bot = SessionHandler::Bot;
         assert_eq!(decide(&bot, &olga, take(None)), Ok(Some(handles("olga"))));
         assert_eq!(decide(&handles("olga"), &olga, take(None)), Ok(None));
+        let nameless = SessionHandler::Operator {
+            id: "olga".to_owned(),
+            name: String::new(),
+        };
+        let named = decide(&nameless, &olga, take(None));
+        assert_eq!(named, Ok(Some(handles("olga"))));
         let refused = decide(&handles("ivan"), &olga, take(None)).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Conflict);
         let refused = decide(&handles("ivan"), &olga, take(Some(bot.clone()))).unwrap_err();

@@ -202,7 +202,7 @@ impl Live {
         if duplicate && reply.is_some_and(is_unheard) {
             self.reconcile_later(Duration::ZERO, ctx);
         }
-        let question = own.filter(|_| !duplicate).map(|owed| Question {
+        let question = own.map(|owed| Question {
             reply: owed.reply,
             to: seq,
             asked_at: Instant::now(),
