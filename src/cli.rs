@@ -1,6 +1,7 @@
 //! Commands that are not the server.
 
 pub mod tenants;
+pub mod usage;
 
 use clap::Subcommand;
 

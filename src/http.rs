@@ -21,6 +21,7 @@ pub mod requests;
 pub mod sessions;
 pub mod tickets;
 pub mod too_fast;
+pub mod usage;
 mod visitor_cookie;
 
 use std::sync::Arc;
@@ -75,7 +76,7 @@ pub struct AppState {
 const BODY_BYTES: usize = 256 * 1024;
 
 /// The pattern of every route, as metrics name them.
-pub const ROUTES: [&str; 22] = [
+pub const ROUTES: [&str; 23] = [
     "/livez",
     "/readyz",
     "/metrics",
@@ -88,6 +89,7 @@ pub const ROUTES: [&str; 22] = [
     "/v1/sessions",
     "/v1/sessions/{session}",
     "/v1/sessions/{session}/messages",
+    "/v1/usage",
     "/",
     "/demo/demo.css",
     "/widget.js",
@@ -122,6 +124,7 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
                     .get(messages::page)
                     .post(messages::post),
             )
+            .service(path("/usage").get(usage::show))
             .default_service(web::to(problem::no_such_route));
         let widget_tickets = web::resource("/widget/{bot}/tickets")
             .wrap(from_fn(bodies::refuse_encoded))

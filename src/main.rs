@@ -58,6 +58,14 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Key(cli::tenants::Key),
+    /// Set and list what models cost.
+    #[command(subcommand)]
+    Price(cli::usage::Price),
+    /// Set, list and remove what may be spent.
+    #[command(subcommand)]
+    Budget(cli::usage::Budget),
+    /// Show what answers took and cost.
+    Usage(cli::usage::Usage),
     /// End the private PostgreSQL in HOME when standard input closes; the server runs this itself.
     #[command(name = guard::COMMAND, hide = true)]
     GuardPostgres {
@@ -113,6 +121,18 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Key(command) => {
             let (config, _) = load(&inputs)?;
             report(&config, cli::tenants::key(&config, command))
+        }
+        Command::Price(command) => {
+            let (config, _) = load(&inputs)?;
+            report(&config, cli::usage::price(&config, command))
+        }
+        Command::Budget(command) => {
+            let (config, _) = load(&inputs)?;
+            report(&config, cli::usage::budget(&config, command))
+        }
+        Command::Usage(usage) => {
+            let (config, _) = load(&inputs)?;
+            report(&config, cli::usage::usage(&config, usage))
         }
         Command::GuardPostgres { home } => Ok(guard::run(&home)?),
     }

@@ -8,11 +8,14 @@
 
 pub mod api_keys;
 pub mod bots;
+pub mod budgets;
 mod error;
 mod health;
+mod ledger;
 pub mod messages;
 pub mod migrations;
 mod pool;
+pub mod prices;
 pub mod private;
 pub mod prompts;
 pub mod replies;
@@ -22,6 +25,7 @@ mod store;
 pub mod tenants;
 pub mod tickets;
 mod tls;
+pub mod usage;
 pub mod visitors;
 
 use std::time::Duration;
@@ -124,6 +128,22 @@ impl Storage {
     /// The database could not.
     pub async fn list_tenants(&self) -> Result<Vec<tenants::Tenant>, StorageError> {
         self.within(tenants::list(&self.app)).await
+    }
+
+    /// Sets a price.
+    ///
+    /// # Errors
+    /// The model has one from that very moment already, or the database could not.
+    pub async fn set_price(&self, price: &prices::Price) -> Result<(), StorageError> {
+        self.within(prices::set(&self.app, price)).await
+    }
+
+    /// All prices, past, present and future.
+    ///
+    /// # Errors
+    /// The database could not.
+    pub async fn list_prices(&self) -> Result<Vec<prices::Price>, StorageError> {
+        self.within(prices::list(&self.app)).await
     }
 
     /// Finds an API key of any tenant by its public part; revoked ones too.

@@ -120,6 +120,8 @@ mod tenants;
 mod tickets;
 #[path = "server/upstreams.rs"]
 mod upstreams;
+#[path = "server/usage.rs"]
+mod usage;
 #[path = "server/visitors.rs"]
 mod visitors;
 #[path = "server/widget.rs"]

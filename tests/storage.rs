@@ -23,6 +23,8 @@ mod as_sent;
 mod fixture;
 #[path = "storage/isolation.rs"]
 mod isolation;
+#[path = "storage/ledger.rs"]
+mod ledger;
 #[path = "storage/migrate.rs"]
 mod migrate;
 #[path = "storage/outage.rs"]

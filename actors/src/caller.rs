@@ -94,6 +94,8 @@ pub enum Permission {
     Escalate,
     /// To vouch for people of the tenant's own.
     IssueTickets,
+    /// To see what answers took and cost.
+    ReadUsage,
 }
 
 impl Caller {
@@ -104,7 +106,7 @@ impl Caller {
                 .who
                 .rank()
                 .is_none_or(|role| role >= OperatorRole::Agent),
-            Permission::ManageBots => match &self.who {
+            Permission::ManageBots | Permission::ReadUsage => match &self.who {
                 Who::Key { .. } => true,
                 who => who.rank().is_some_and(|role| role >= OperatorRole::Admin),
             },
@@ -128,6 +130,7 @@ impl Caller {
             Permission::ReadAll => "this is for the tenant's own staff and programs",
             Permission::Handle => "only operators who may write handle sessions",
             Permission::Escalate => "only the visitor asks for a person",
+            Permission::ReadUsage => "only the tenant's administrators and programs see this",
             Permission::ManageBots | Permission::IssueTickets => "this needs an API key",
         };
         if self.may(permission) {
@@ -210,7 +213,7 @@ impl Who {
 mod tests {
     use super::*;
 
-    fn may(who: Who) -> [bool; 6] {
+    fn may(who: Who) -> [bool; 7] {
         let caller = Caller {
             tenant: TenantId::generate(),
             who,
@@ -223,6 +226,7 @@ mod tests {
             Permission::Escalate,
             Permission::ManageBots,
             Permission::IssueTickets,
+            Permission::ReadUsage,
         ];
         asked.map(|permission| {
             assert_eq!(caller.check(permission).is_ok(), caller.may(permission));
@@ -234,7 +238,7 @@ mod tests {
     fn nobody_has_more_than_their_kind_and_role_give() {
         let id = VisitorId::generate();
         let bot = BotId::generate();
-        let visitors = [true, false, false, true, false, false];
+        let visitors = [true, false, false, true, false, false, false];
         assert_eq!(may(Who::Visitor { id, bot }), visitors);
         let external = "ada".to_owned();
         assert_eq!(may(Who::User { id, external }), visitors);
@@ -242,14 +246,15 @@ mod tests {
             id: "bo".to_owned(),
             role,
         };
-        let viewers = [false, true, false, false, false, false];
+        let viewers = [false, true, false, false, false, false, false];
         assert_eq!(may(operator(OperatorRole::Viewer)), viewers);
-        let agents = [true, true, true, false, false, false];
+        let agents = [true, true, true, false, false, false, false];
         assert_eq!(may(operator(OperatorRole::Agent)), agents);
-        let admins = [true, true, true, false, true, false];
+        let admins = [true, true, true, false, true, false, true];
         assert_eq!(may(operator(OperatorRole::Admin)), admins);
         assert_eq!(may(operator(OperatorRole::Owner)), admins);
         let id = "key".to_owned();
-        assert_eq!(may(Who::Key { id }), [true, true, false, false, true, true]);
+        let keys = [true, true, false, false, true, true, true];
+        assert_eq!(may(Who::Key { id }), keys);
     }
 }

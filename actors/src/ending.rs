@@ -31,6 +31,7 @@ pub(crate) fn lost(node: NodeId, tenant: TenantId, reply: &PendingReply) -> Fini
         author: String::new(),
         model: None,
         usage: None,
+        attempts: Vec::new(),
         first_token_ms: None,
         latency_ms: u64::try_from(asked_ms).unwrap_or(0),
     }

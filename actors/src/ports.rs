@@ -2,14 +2,17 @@
 //! [`crate::testing`] in memory, so every rule is tested on virtual time and without I/O.
 
 pub mod fencing;
+pub mod ledger;
 pub mod store;
 pub mod upstream;
 
 pub use fencing::{Claim, Fence};
+pub use ledger::{Attempt, AttemptOutcome, Exhausted, Reservation, UsageLedger, UsageSource};
 pub use store::{
-    Append, AppendRefusal, Appended, BotConfig, ENDED_LOOK_BACK, FinishedReply, HandlerChange,
-    MessageStore, NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd,
-    ReplyFailure, Said, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, Conversation, ENDED_LOOK_BACK, FinishedReply,
+    HandlerChange, MessageStore, NewMessage, NewSession, OwedReply, PageSize, PendingReply,
+    ReplyEnd, ReplyFailure, Said, SessionRecord, StoreError, StoredMessage, TenantLimits,
+    Transcript,
 };
 pub use upstream::{
     ALIVE_EVERY, ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,

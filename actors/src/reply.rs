@@ -10,13 +10,14 @@ mod ends;
 pub(crate) mod messages;
 mod prompt;
 mod stream;
+pub(crate) mod tab;
 mod turns;
 pub(crate) mod usage;
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{ReplyId, Seq, SessionId, TenantId, Usage};
+use hubbub_protocol::{ReplyId, Seq, SessionId, TenantId, VisitorId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -26,13 +27,17 @@ use crate::absence::Absence;
 use crate::capacity;
 use crate::ending::failed;
 use crate::pool::{Permit, Request};
-use crate::ports::{BotConfig, ChatRequest, ChatTurn, Fence, ReplyEnd, Said, UpstreamError};
+use crate::ports::{
+    AttemptOutcome, BotConfig, ChatRequest, ChatTurn, Conversation, Fence, ReplyEnd, Reservation,
+    Said, StoreError, UpstreamError,
+};
 use crate::rejection::Rejection;
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 use attempts::Attempts;
 use messages::{ReplyProgress, ReplyStep};
 use stream::{Piece, Stream, Streamed};
+use tab::{Asked, Tab};
 
 /// What to answer, and as whom. The turn ends on the configuration it started with.
 #[derive(Clone, Debug)]
@@ -41,9 +46,11 @@ pub(crate) struct ReplyTask {
     /// How much of what there is the tenant may have, beside others.
     pub(crate) weight: u32,
     pub(crate) session: SessionId,
+    pub(crate) visitor: Option<VisitorId>,
     pub(crate) to: Seq,
     pub(crate) bot: Arc<BotConfig>,
     pub(crate) absence: Absence,
+    pub(crate) tab: Tab,
 }
 
 /// Stops the reply: its stream is dropped, which closes the upstream's request.
@@ -116,16 +123,16 @@ struct Work {
 impl Work {
     async fn run(self) {
         let answered = match self.answer().await {
-            Err(Stopped::Rejected(rejection)) => Ok((failed(&rejection), None)),
+            Err(Stopped::Rejected(rejection)) => Ok(failed(&rejection)),
             Err(Stopped::Unwanted) => Err(Unwanted),
-            Ok(ended) => Ok(ended),
+            Ok(end) => Ok(end),
         };
         let ended = match answered {
-            Ok((end, usage)) => {
+            Ok(end) => {
                 if let ReplyEnd::Failed(failure) = &end {
                     tracing::info!(code = %failure.code, reason = ?failure.reason, "the reply failed");
                 }
-                self.tell(ReplyStep::Ended { end, usage }).await
+                self.tell(ReplyStep::Ended(end)).await
             }
             Err(unwanted) => Err(unwanted),
         };
@@ -135,12 +142,12 @@ impl Work {
     }
 
     /// Attempts an answer until there is one, or no more is to be attempted.
-    async fn answer(&self) -> Result<(ReplyEnd, Option<Usage>), Stopped> {
+    async fn answer(&self) -> Result<ReplyEnd, Stopped> {
         let mut route = self.ports.pool.route(&self.task.bot.route);
         if route.is_empty() {
             return Err(Stopped::Rejected(Rejection::unavailable()));
         }
-        let said = self.said(&route).await?;
+        let Conversation { said, has_budget } = self.conversation(&route).await?;
         let ReplyTask { bot, to, .. } = &self.task;
         // What cannot read as much is not asked.
         route.retain(|(_, window)| prompt::fitting(bot, &said, *to, *window).is_some());
@@ -150,7 +157,10 @@ impl Work {
         let tokens = usage::prompt_tokens(&turns);
         drop(turns);
         let prompt = Prompt { said, tokens };
-        let route = route.into_iter().map(|(index, _)| index).collect();
+        let route: Vec<usize> = route.into_iter().map(|(index, _)| index).collect();
+        if has_budget {
+            self.reserve(&route, tokens).await?;
+        }
         let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
         // The pause before an upstream is asked again.
         let mut owed = None;
@@ -167,13 +177,13 @@ impl Work {
             attempts.begin(Instant::now());
             let index = permit.index();
             let error = match self.attempt(permit, &prompt, &attempts).await? {
-                Attempted::Ended(end, usage) => return Ok((end, usage)),
+                Attempted::Ended(end) => return Ok(end),
                 Attempted::Failed(error) => error,
             };
             let next = attempts.after(index, error, Instant::now(), &mut rand::rng());
             let next = match (next, error) {
                 (Some(next), _) => next,
-                (None, UpstreamError::Filtered) => return Ok((ends::filtered(), None)),
+                (None, UpstreamError::Filtered) => return Ok(ends::filtered()),
                 (None, _) => return Err(Stopped::Rejected(ends::no_answer())),
             };
             owed = next.elsewhere.then_some(next.pause);
@@ -204,12 +214,20 @@ impl Work {
             .clone()
             .unwrap_or_else(|| permit.upstream().default_model().to_owned());
         let prompt_tokens = usage::prompt_tokens(&request.turns);
-        self.tell(ReplyStep::Started {
+        self.tell(ReplyStep::Started(model.clone())).await?;
+        let tab = &self.task.tab;
+        tab.open(Asked {
+            bot: bot.bot,
+            visitor: self.task.visitor,
+            upstream: permit.upstream().name().to_owned(),
             model,
             prompt_tokens,
-        })
-        .await?;
-        let mut stream = Stream::new(permit.upstream().stream(request), attempts.deadline());
+        });
+        let mut stream = Stream::new(
+            permit.upstream().stream(request),
+            tab.clone(),
+            attempts.deadline(),
+        );
         let streamed = loop {
             match stream.next().await {
                 Piece::Alive => {
@@ -236,16 +254,22 @@ impl Work {
         // First the request is closed, then its slot given back.
         drop(stream);
         permit.release(streamed.outcome(was_shown));
+        tab.close(match streamed {
+            Streamed::Finished(..) => AttemptOutcome::Answered,
+            Streamed::Failed(_) | Streamed::TooLong | Streamed::Overdue { .. } => {
+                AttemptOutcome::Failed
+            }
+        });
         if matches!(streamed, Streamed::Failed(_) | Streamed::Overdue { .. }) {
             metrics::counter!("hubbub_llm_attempts_failed_total").increment(1);
         }
         Ok(match streamed {
             Streamed::Overdue { .. } => Attempted::Failed(UpstreamError::TimedOut),
             Streamed::Failed(error) if !was_shown => Attempted::Failed(error),
-            Streamed::Failed(error) => Attempted::Ended(ends::broken(error), None),
-            Streamed::TooLong => Attempted::Ended(ends::too_long(), None),
-            Streamed::Finished(_, usage) if !was_shown => Attempted::Ended(ends::empty(), usage),
-            Streamed::Finished(finish, usage) => Attempted::Ended(ends::finished(finish), usage),
+            Streamed::Failed(error) => Attempted::Ended(ends::broken(error)),
+            Streamed::TooLong => Attempted::Ended(ends::too_long()),
+            Streamed::Finished(..) if !was_shown => Attempted::Ended(ends::empty()),
+            Streamed::Finished(finish, _) => Attempted::Ended(ends::finished(finish)),
         })
     }
 
@@ -304,7 +328,7 @@ impl Work {
 
     /// The conversation, as much of it as the largest window of the route holds. Read before there is a slot:
     /// none is held while the database works, nor the database's while the answer streams.
-    async fn said(&self, route: &[(usize, u32)]) -> Result<Vec<Said>, Stopped> {
+    async fn conversation(&self, route: &[(usize, u32)]) -> Result<Conversation, Stopped> {
         let ReplyTask {
             tenant,
             session,
@@ -314,10 +338,31 @@ impl Work {
         let largest = route.iter().map(|(_, window)| *window).max();
         let size = prompt::page_size(largest.unwrap_or_default());
         let read = self.ports.store.list_prompt(tenant, session, to, size);
-        let said = read
-            .await
-            .map_err(|error| Stopped::Rejected(error.into()))?;
-        Ok(turns::conversation(said, to))
+        let read = read.await.map_err(Stopped::store)?;
+        Ok(Conversation {
+            said: turns::conversation(read.said, to),
+            ..read
+        })
+    }
+
+    /// Sets aside what the answer may cost at most.
+    async fn reserve(&self, route: &[usize], input_tokens: u64) -> Result<(), Stopped> {
+        let ReplyTask { bot, .. } = &self.task;
+        let reservation = Reservation {
+            tenant: self.task.tenant,
+            session: self.task.session,
+            reply: self.reply,
+            bot: bot.bot,
+            visitor: self.task.visitor,
+            models: self.ports.pool.models(route, bot.model.as_deref()),
+            input_tokens,
+            output_tokens: bot.max_output_tokens.into(),
+        };
+        let reserved = self.ports.store.reserve(reservation);
+        match reserved.await.map_err(Stopped::store)? {
+            Some(exhausted) => Err(Stopped::Rejected(ends::over_budget(exhausted))),
+            None => Ok(()),
+        }
     }
 
     /// The prompt for a window of tokens; `None` if the question does not fit in it.
@@ -347,7 +392,7 @@ struct Prompt {
 /// What one attempt came to.
 enum Attempted {
     /// The reply's end.
-    Ended(ReplyEnd, Option<Usage>),
+    Ended(ReplyEnd),
     /// Nothing was shown: another may be made.
     Failed(UpstreamError),
 }
@@ -355,6 +400,12 @@ enum Attempted {
 enum Stopped {
     Rejected(Rejection),
     Unwanted,
+}
+
+impl Stopped {
+    fn store(error: StoreError) -> Self {
+        Self::Rejected(error.into())
+    }
 }
 
 impl From<Unwanted> for Stopped {

@@ -11,6 +11,7 @@ mod devices;
 mod draining;
 mod fairness;
 mod joining;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod log;

@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod server;
 mod tagged;
 pub mod time;
+pub mod usage;
 
 pub use client::{ClientFrame, FrameError};
 pub use close::CloseCode;

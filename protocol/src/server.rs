@@ -253,6 +253,9 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
+    /// Of the prompt's, those that the upstream read from its cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_input_tokens: u64,
     /// Counted by the server from the texts, because the model did not tell.
     #[serde(default, skip_serializing_if = "is_false")]
     pub estimated: bool,
@@ -478,6 +481,14 @@ impl ServerFrame {
         // no custom errors. An empty object would still be a frame that clients ignore.
         serde_json::to_string(self).unwrap_or_else(|_| String::from("{}"))
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[expect(

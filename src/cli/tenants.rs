@@ -180,7 +180,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn or_none(lines: &[String], none: &str) -> String {
+pub(super) fn or_none(lines: &[String], none: &str) -> String {
     if lines.is_empty() {
         none.to_owned()
     } else {

@@ -18,6 +18,7 @@ const LIST_AFTER: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS foun
       sum(bytes) OVER (ORDER BY seq) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
         created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
+        cached_input_tokens, \
         octet_length(body) + least(coalesce(octet_length(metadata::text), 0), $6) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
@@ -28,6 +29,7 @@ const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS fou
       sum(bytes) OVER (ORDER BY seq DESC) - bytes AS bytes_before \
       FROM (SELECT session_id, seq, client_id, client_id_spelling, role, author, body, metadata, \
         created_at, reply_id, model, input_tokens, output_tokens, latency_ms, cut, usage_estimated, \
+        cached_input_tokens, \
         octet_length(body) + least(coalesce(octet_length(metadata::text), 0), $6) + coalesce(( \
           SELECT least(octet_length(r.body), $6) FROM replies r WHERE r.tenant_id = m.tenant_id \
           AND r.session_id = m.session_id AND r.to_seq = m.seq \
@@ -204,6 +206,7 @@ pub(super) fn read_with(fields: &Fields<'_>, text: String) -> Result<StoredMessa
             input_tokens,
             output_tokens,
             estimated: fields.get("usage_estimated")?,
+            cached_input_tokens: fields.optional_count("cached_input_tokens")?.unwrap_or(0),
         }),
         _ => None,
     };

@@ -15,8 +15,9 @@ use deadpool_postgres::Pool;
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Appended, BotConfig, Fence, HandlerChange, MessageStore, NewSession,
-    PageSize, PendingReply, Said, SessionRecord, StoreError, TenantLimits, Transcript,
+    Append, AppendRefusal, Appended, BotConfig, Conversation, Exhausted, Fence, HandlerChange,
+    MessageStore, NewSession, PageSize, PendingReply, Reservation, SessionRecord, StoreError,
+    TenantLimits, Transcript, UsageLedger,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
@@ -26,7 +27,9 @@ use super::health::Health;
 use super::messages::EndedText;
 use super::scope::Transaction;
 use super::visitors::{self, Visitor};
-use super::{StorageError, TenantScope, bots, messages, prompts, replies, sessions, tenants};
+use super::{
+    StorageError, TenantScope, bots, budgets, messages, prompts, replies, sessions, tenants,
+};
 
 /// How long a node's lease lasts. Renew it at least three times as often, and once before the first
 /// reply is stored: a node without a lease counts as dead.
@@ -220,6 +223,20 @@ pub(super) async fn renew_lease(writer: &Pool, node: NodeId) -> Result<(), Stora
     transaction.commit().await
 }
 
+impl UsageLedger for PostgresMessageStore {
+    fn reserve(
+        &self,
+        reservation: Reservation,
+    ) -> BoxFuture<'_, Result<Option<Exhausted>, StoreError>> {
+        self.answer("budgets.reserve", async move {
+            let scope = TenantScope::open(&self.app, reservation.tenant).await?;
+            let exhausted = budgets::reserve(&scope, &reservation).await?;
+            scope.commit().await?;
+            Ok(exhausted)
+        })
+    }
+}
+
 impl MessageStore for PostgresMessageStore {
     fn append(
         &self,
@@ -305,10 +322,15 @@ impl MessageStore for PostgresMessageStore {
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Conversation, StoreError>> {
         self.answer("prompts.list", async move {
             let scope = TenantScope::open(&self.app, tenant).await?;
-            prompts::list(&scope, session, to, size).await
+            let (said, has_budget) = future::try_join(
+                prompts::list(&scope, session, to, size),
+                budgets::exist(&scope),
+            )
+            .await?;
+            Ok(Conversation { said, has_budget })
         })
     }
 

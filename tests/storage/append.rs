@@ -149,6 +149,7 @@ async fn a_reply_ends_once_by_its_owner_and_a_retry_is_the_same_answer() {
             input_tokens: 7,
             output_tokens: 3,
             estimated: false,
+            cached_input_tokens: 2,
         })
     );
     assert_eq!(
@@ -240,6 +241,7 @@ async fn what_an_answer_lacks_and_who_counted_it_are_kept() {
         input_tokens: 7,
         output_tokens: 3,
         estimated: true,
+        cached_input_tokens: 2,
     });
     let cut = ReplyEnd::Completed {
         cut: Some(Cut::Length),

@@ -107,8 +107,10 @@ pub fn end(asked: &NewMessage, end: ReplyEnd) -> FinishedReply {
         usage: Some(Usage {
             input_tokens: 7,
             output_tokens: 3,
+            cached_input_tokens: 2,
             estimated: false,
         }),
+        attempts: Vec::new(),
         first_token_ms: Some(40),
         latency_ms: 90,
     }

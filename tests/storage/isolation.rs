@@ -7,6 +7,7 @@ use crate::fixture::{Fixture, append_one, question, seed};
 
 const TENANT_TABLES: &[&str] = &[
     "tenants", "bots", "api_keys", "visitors", "tickets", "sessions", "messages", "replies",
+    "attempts", "budgets", "spending",
 ];
 
 /// A row in every tenant table.
@@ -24,7 +25,15 @@ async fn filled() -> Fixture {
              INSERT INTO visitors (tenant_id, id) VALUES ('{tenant}', gen_random_uuid());
              INSERT INTO tickets (tenant_id, ticket_sha256, principal_kind, principal_id,
                principal_name, expires_at)
-               VALUES ('{tenant}', sha256('t'), 'visitor', 'v', '', now());"
+               VALUES ('{tenant}', sha256('t'), 'visitor', 'v', '', now());
+             INSERT INTO attempts (tenant_id, reply_id, claim, number, session_id, bot_id, upstream, model,
+               outcome, source, input_tokens, cached_input_tokens, output_tokens, cost, started_at, ended_at)
+               VALUES ('{tenant}', gen_random_uuid(), 0, 1, gen_random_uuid(), gen_random_uuid(), 'u', 'm',
+               'answered', 'reported', 1, 0, 1, 1, now(), now());
+             INSERT INTO budgets (tenant_id, id, scope, period, amount)
+               VALUES ('{tenant}', '{tenant}', 'tenant', 'day', 1);
+             INSERT INTO spending (tenant_id, budget_id, subject_id, period_start, spent)
+               VALUES ('{tenant}', '{tenant}', '{tenant}', now(), 1);"
         ))
         .await
         .unwrap();

@@ -80,7 +80,8 @@ async fn answers_follow_their_questions_however_their_commits_interleave() {
             .store
             .list_prompt(f.tenant, session, to, page(100))
             .await
-            .unwrap();
+            .unwrap()
+            .said;
         assert_eq!(texts(&said), expected, "seed {seed}");
         for said in &said {
             let is_answer = said.text.starts_with("answer");
@@ -111,7 +112,7 @@ async fn a_prompt_has_the_answers_that_were_stored_after_its_question_and_no_lat
     }
     let list = async |to, size| {
         let said = f.store.list_prompt(f.tenant, session, Seq(to), size);
-        said.await.unwrap()
+        said.await.unwrap().said
     };
     let said = list(2, page(100)).await;
     assert_eq!(texts(&said), ["Why?", "answer 1", "Why?"]);
@@ -150,7 +151,8 @@ async fn what_a_filter_refused_is_marked_and_a_reply_without_text_says_nothing()
         .store
         .list_prompt(f.tenant, session, Seq(3), page(100))
         .await
-        .unwrap();
+        .unwrap()
+        .said;
     let filtered: Vec<_> = said.iter().map(|said| said.filtered).collect();
     assert_eq!(texts(&said), ["Why?", "", "Why?", "", "I am Ada."]);
     assert_eq!(filtered, [false, true, false, false, false]);

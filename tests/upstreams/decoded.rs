@@ -22,6 +22,7 @@ impl Outcome {
             assert!(end.is_none(), "{event:?} after {end:?}");
             match event {
                 Ok(UpstreamEvent::Alive) => assert!(text.is_empty(), "alive after text"),
+                Ok(UpstreamEvent::Used(usage)) => counted = Some(usage),
                 Ok(UpstreamEvent::Text(piece)) => {
                     assert!(!piece.is_empty(), "an empty piece");
                     text.push_str(&piece);

@@ -85,6 +85,7 @@ impl Shape {
                     input_tokens: input.parse().unwrap(),
                     output_tokens: output.parse().unwrap(),
                     estimated: false,
+                    cached_input_tokens: 0,
                 });
             }
             "good-end" => self.good_end = Some(serde_json::from_str(value).unwrap()),

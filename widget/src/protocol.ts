@@ -142,6 +142,7 @@ export interface Welcome {
 }
 export interface Usage {
   input_tokens: number;
+  cached_input_tokens?: number;
   output_tokens: number;
   /** Counted by the server, because the model did not tell. */
   estimated?: boolean;

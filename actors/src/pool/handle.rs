@@ -212,6 +212,18 @@ impl PoolHandle {
         route.filter_map(with_window).collect()
     }
 
+    /// Names of these upstreams, each with the model that answers where `model` is asked for.
+    pub(crate) fn models(&self, route: &[usize], model: Option<&str>) -> Vec<(String, String)> {
+        let upstreams = route
+            .iter()
+            .filter_map(|index| self.config.upstreams.get(*index));
+        let named = upstreams.map(|upstream| {
+            let model = model.unwrap_or_else(|| upstream.default_model());
+            (upstream.name().to_owned(), model.to_owned())
+        });
+        named.collect()
+    }
+
     /// Waits for a slot of an upstream of the route, but not beyond `until`; `place` tells where one
     /// stands meanwhile.
     pub(crate) async fn acquire(

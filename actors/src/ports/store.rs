@@ -9,6 +9,7 @@ use hubbub_protocol::{
 };
 
 use super::fencing::{Claim, Fence};
+use super::ledger::{Attempt, UsageLedger};
 
 /// How many seqs before the messages asked for ends of replies are looked for. More than the questions
 /// that may wait in a session, and what is said around them.
@@ -24,10 +25,10 @@ pub struct PageSize {
     pub bytes: u32,
 }
 
-/// Durable storage of sessions, messages and replies. Implemented by PostgreSQL.
+/// Durable storage of sessions, messages and replies, and of what they cost. Implemented by PostgreSQL.
 ///
-/// Every method has a deadline of its own and answers [`StoreError::Unavailable`] when it passes.
-pub trait MessageStore: Send + Sync + 'static {
+/// Every method has a deadline of its own and returns [`StoreError::Unavailable`] when it passes.
+pub trait MessageStore: UsageLedger {
     /// Commits a batch in one transaction and answers each entry, in order.
     ///
     /// Numbers are given inside the transaction, after deduplication, gap-free in each session, in the
@@ -91,7 +92,7 @@ pub trait MessageStore: Send + Sync + 'static {
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Conversation, StoreError>>;
 
     /// A bot's configuration; `None` if the tenant has no such bot.
     fn find_bot(
@@ -198,8 +199,10 @@ pub struct FinishedReply {
     pub author: String,
     /// The model that wrote it, if any was reached.
     pub model: Option<String>,
-    /// What it took, as far as known.
+    /// What the last attempt took, as far as known.
     pub usage: Option<Usage>,
+    /// Every attempt, oldest first. They reach the ledger exactly once, whatever becomes of the end.
+    pub attempts: Vec<Attempt>,
     /// Milliseconds from the question's commit to the first token.
     pub first_token_ms: Option<u64>,
     /// Milliseconds from the question's commit to the end.
@@ -283,6 +286,15 @@ pub struct Transcript {
     pub ended: Vec<EndedReply>,
     /// Whether there are more in the direction asked for.
     pub more: bool,
+}
+
+/// What a reply begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// What was said, oldest first.
+    pub said: Vec<Said>,
+    /// Whether its tenant has a budget: then what the reply may cost is to be reserved.
+    pub has_budget: bool,
 }
 
 /// Something that was said, as a prompt needs it.

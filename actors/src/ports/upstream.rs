@@ -70,13 +70,15 @@ pub enum UpstreamEvent {
     Alive,
     /// A piece of the answer; never empty.
     Text(String),
+    /// What the attempt took until now, as the upstream counts it. It may come before, between and after texts.
+    Used(Usage),
     /// The answer has a good end. Nothing comes after it, and nothing can spoil it.
     Finished {
         /// Why it ended.
         finish: Finish,
         /// The model that answered, as it names itself.
         model: Option<String>,
-        /// As the upstream counts it, if it does.
+        /// As the upstream counts it, if it did not tell before.
         usage: Option<Usage>,
     },
 }

@@ -2,7 +2,7 @@
 
 use hubbub_protocol::{Cut, ErrorCode, FailureReason};
 
-use crate::ports::{Finish, ReplyEnd, ReplyFailure, UpstreamError};
+use crate::ports::{Exhausted, Finish, ReplyEnd, ReplyFailure, UpstreamError};
 use crate::rejection::Rejection;
 
 /// No upstream answered.
@@ -11,6 +11,16 @@ pub(super) fn no_answer() -> Rejection {
         ErrorCode::Unavailable,
         "the assistant could not answer",
         1_000,
+    )
+}
+
+/// A budget has not enough left.
+pub(super) fn over_budget(exhausted: Exhausted) -> Rejection {
+    let wait_ms = u64::try_from(exhausted.resets_in.as_millis()).unwrap_or(u64::MAX);
+    Rejection::later(
+        ErrorCode::QuotaExceeded,
+        "the assistant has reached its limit for now, please try again later",
+        wait_ms.max(1_000),
     )
 }
 

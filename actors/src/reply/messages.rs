@@ -1,7 +1,7 @@
 //! What a reply tells the session it is written for.
 
 use actix::prelude::*;
-use hubbub_protocol::{ReplyId, Usage};
+use hubbub_protocol::ReplyId;
 
 use crate::pool::Place;
 use crate::ports::{Fence, ReplyEnd};
@@ -17,16 +17,10 @@ pub(crate) struct ReplyProgress {
 
 pub(crate) enum ReplyStep {
     Queued(Place),
-    /// A model is asked; `prompt_tokens` is our own estimate.
-    Started {
-        model: String,
-        prompt_tokens: u64,
-    },
+    /// A model is asked.
+    Started(String),
     /// It is at work, and has nothing to show yet.
     Thinking,
     Text(String),
-    Ended {
-        end: ReplyEnd,
-        usage: Option<Usage>,
-    },
+    Ended(ReplyEnd),
 }

@@ -9,6 +9,7 @@ use futures_util::stream::{BoxStream, ReadyChunks};
 use hubbub_protocol::Usage;
 use tokio::time::Instant;
 
+use super::tab::Tab;
 use super::turns::is_blank;
 use crate::capacity;
 use crate::pool::Outcome;
@@ -61,6 +62,8 @@ type Events = BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
 /// The stream of one attempt.
 pub(super) struct Stream {
     events: ReadyChunks<Events>,
+    /// Where it is noted what comes.
+    tab: Tab,
     /// When the first sign of life has to be there.
     deadline: Option<Instant>,
     begun: Instant,
@@ -74,9 +77,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(events: Events, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(events: Events, tab: Tab, deadline: Option<Instant>) -> Self {
         Self {
             events: events.ready_chunks(MOST_EVENTS),
+            tab,
             deadline,
             begun: Instant::now(),
             was_alive: false,
@@ -133,14 +137,23 @@ impl Stream {
         for event in batch {
             self.end = match event {
                 Ok(UpstreamEvent::Alive) => {
+                    self.tab.alive();
                     is_alive = true;
                     continue;
                 }
                 Ok(UpstreamEvent::Text(piece)) => {
+                    self.tab.written(piece.len());
                     text.push_str(&piece);
                     continue;
                 }
+                Ok(UpstreamEvent::Used(usage)) => {
+                    self.tab.reported(usage);
+                    continue;
+                }
                 Ok(UpstreamEvent::Finished { finish, usage, .. }) => {
+                    if let Some(usage) = usage {
+                        self.tab.reported(usage);
+                    }
                     Some(Streamed::Finished(finish, usage))
                 }
                 Err(error) => Some(Streamed::Failed(error)),

@@ -18,11 +18,12 @@ pub(crate) fn prompt_tokens(turns: &[ChatTurn]) -> u64 {
     turns.iter().map(|turn| tokens(&turn.text)).sum()
 }
 
-/// What an answer took, as we count it.
-pub(crate) fn estimated(prompt_tokens: u64, answer: &str) -> Usage {
+/// What an answer of so many bytes took, as we count it.
+pub(crate) fn of_bytes(prompt_tokens: u64, bytes: usize) -> Usage {
     Usage {
         input_tokens: prompt_tokens,
-        output_tokens: tokens(answer),
+        output_tokens: bytes.div_ceil(TOKEN_BYTES) as u64,
         estimated: true,
+        ..Usage::default()
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hubbub_protocol::server::ReplyFrame;
-use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestamp, Usage};
+use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestamp};
 use tokio::time::Instant;
 
 use super::Session;
@@ -13,10 +13,13 @@ use super::live::Live;
 use super::turn::Question;
 use crate::device::TextPosition;
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
-use crate::ports::{Append, AppendRefusal, Appended, Claim, FinishedReply, PendingReply, ReplyEnd};
+use crate::ports::{
+    Append, AppendRefusal, Appended, Attempt, Claim, FinishedReply, PendingReply, ReplyEnd,
+};
 use crate::rejection::Rejection;
 use crate::reply::messages::{ReplyProgress, ReplyStep};
-use crate::reply::{CancelReply, Reply, ReplyTask, usage};
+use crate::reply::tab::Tab;
+use crate::reply::{CancelReply, Reply, ReplyTask};
 use crate::writer::{AppendError, AppendResult};
 
 impl Handler<ReplyProgress> for Session {
@@ -36,6 +39,7 @@ impl Live {
         for device in &mut self.devices {
             device.reply = TextPosition::default();
         }
+        self.tab = Tab::default();
         let Some(bot) = self.bot.borrow().clone() else {
             let gone = Rejection::new(
                 ErrorCode::NotFound,
@@ -48,8 +52,10 @@ impl Live {
             tenant: self.record.tenant,
             weight: self.permit.tenant().weight(),
             session: self.record.session,
+            visitor: self.record.visitor,
             to: question.to,
             bot,
+            tab: self.tab.clone(),
             absence: self.attendance.absence(),
         };
         let (reply, fence) = (question.reply, question.fence);
@@ -83,11 +89,7 @@ impl Live {
                 };
                 self.tell_phase();
             }
-            ReplyStep::Started {
-                model,
-                prompt_tokens,
-            } => {
-                answer.prompt_tokens = prompt_tokens;
+            ReplyStep::Started(model) => {
                 let thinking = false;
                 answer.phase = ReplyState::Started { model, thinking };
                 self.tell_phase();
@@ -103,9 +105,9 @@ impl Live {
                 answer.write(&text, Instant::now());
                 self.owe(if is_first { Flush::Now } else { Flush::Soon });
             }
-            ReplyStep::Ended { end, usage } => {
+            ReplyStep::Ended(end) => {
                 // It is being written, as was just seen.
-                drop(self.end_answer(end, usage, ctx));
+                drop(self.end_answer(end, ctx));
             }
         }
     }
@@ -121,7 +123,7 @@ impl Live {
 
     fn end_as_failed(&mut self, rejection: &Rejection, ctx: &mut Context<Session>) {
         // Called only while something is being answered.
-        drop(self.end_answer(failed(rejection), None, ctx));
+        drop(self.end_answer(failed(rejection), ctx));
     }
 
     /// Ends the running answer: what was written is kept, and its end committed.
@@ -131,7 +133,6 @@ impl Live {
     pub(super) fn end_answer(
         &mut self,
         end: ReplyEnd,
-        usage: Option<Usage>,
         ctx: &mut Context<Session>,
     ) -> Result<(), Rejection> {
         // What devices have not seen yet goes out before the end does.
@@ -142,10 +143,7 @@ impl Live {
             drop(child.try_send(CancelReply));
         }
         let asked_at = answer.question.asked_at;
-        // What was shown is paid for, whether or not the model told how much it was.
-        let was_shown = !answer.text.is_empty();
-        let usage = usage
-            .or_else(|| was_shown.then(|| usage::estimated(answer.prompt_tokens, &answer.text)));
+        let attempts = self.tab.settle();
         let bot = self.bot.borrow();
         let finished = FinishedReply {
             tenant: self.record.tenant,
@@ -160,7 +158,8 @@ impl Live {
                 ReplyState::Started { model, .. } => Some(model.clone()),
                 _ => None,
             },
-            usage,
+            usage: attempts.last().and_then(Attempt::taken),
+            attempts,
             first_token_ms: answer.first_text_at.map(|at| millis(at - asked_at)),
             latency_ms: millis(asked_at.elapsed()),
         };

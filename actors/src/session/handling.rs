@@ -188,7 +188,7 @@ impl Live {
         let is_bots = handler == SessionHandler::Bot;
         let unanswered = self.turns.hand_over(fence, is_bots);
         self.record.handler = handler.clone();
-        if self.end_answer(ReplyEnd::Cancelled, None, ctx).is_ok() {
+        if self.end_answer(ReplyEnd::Cancelled, ctx).is_ok() {
             self.turns.withdraw();
         }
         for question in unanswered {

@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::device::Device;
 use crate::ports::SessionRecord;
 use crate::reply::Reply;
+use crate::reply::tab::Tab;
 use crate::session_ports::SessionPorts;
 use crate::tenant::{BotWatch, SessionPermit};
 use crate::visitors::Share;
@@ -34,6 +35,8 @@ pub(super) struct Live {
     pub(super) permit: SessionPermit,
     /// Who writes the answer. Its text is in the turn.
     pub(super) writer: Option<(ReplyId, Addr<Reply>)>,
+    /// What it has taken so far.
+    pub(super) tab: Tab,
     /// A change of handler that devices are told once an end on its way is known.
     pub(super) untold: Option<HandlerFrame>,
     /// What devices are owed when whatever happens now is over.
@@ -104,6 +107,7 @@ impl Live {
             bot,
             permit,
             writer: None,
+            tab: Tab::default(),
             flush: None,
             last_flush: Instant::now(),
             tasks: Tasks::default(),

@@ -183,7 +183,7 @@ impl Live {
     fn interrupt_for(&mut self, reply: ReplyId, ctx: &mut Context<Session>) {
         if self.turns.put_first(reply) {
             // Nothing is being answered: its turn comes anyway.
-            drop(self.end_answer(ReplyEnd::Cancelled, None, ctx));
+            drop(self.end_answer(ReplyEnd::Cancelled, ctx));
         }
     }
 

@@ -28,7 +28,7 @@ impl Handler<StopReply> for Session {
     fn handle(&mut self, StopReply { caller, answer }: StopReply, ctx: &mut Self::Context) {
         self.serve(&caller, answer, ctx, |live, answer, ctx| {
             let may = caller.check(Permission::Chat);
-            let stopped = may.and_then(|()| live.end_answer(ReplyEnd::Cancelled, None, ctx));
+            let stopped = may.and_then(|()| live.end_answer(ReplyEnd::Cancelled, ctx));
             drop(answer.send(stopped));
         });
     }
@@ -45,7 +45,7 @@ impl Handler<EndReplies> for Session {
         );
         self.dispatch(ctx, |live, ctx| {
             // Nothing is being answered: nothing is to be ended.
-            drop(live.end_answer(failed(&stopping), None, ctx));
+            drop(live.end_answer(failed(&stopping), ctx));
         });
     }
 }

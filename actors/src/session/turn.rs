@@ -33,8 +33,6 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) length: TextPosition,
     pub(crate) first_text_at: Option<Instant>,
-    /// Estimated tokens of the prompt it is being written from.
-    pub(crate) prompt_tokens: u64,
 }
 
 /// One reply at a time has an owner.
@@ -276,7 +274,6 @@ impl Answer {
             text: String::new(),
             length: TextPosition::default(),
             first_text_at: None,
-            prompt_tokens: 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Storage in memory, as faithful as PostgreSQL and less reliable, on demand.
 
+mod ledger;
 mod rows;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,9 @@ use futures_util::future::BoxFuture;
 use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId, Usage};
 
 use crate::ports::{
-    Append, AppendRefusal, Appended, BotConfig, Fence, HandlerChange, MessageStore, NewSession,
-    PageSize, PendingReply, Said, SessionRecord, StoreError, StoredMessage, TenantLimits,
-    Transcript,
+    Append, AppendRefusal, Appended, Attempt, BotConfig, Conversation, Exhausted, Fence,
+    HandlerChange, MessageStore, NewSession, PageSize, PendingReply, Reservation, SessionRecord,
+    StoreError, StoredMessage, TenantLimits, Transcript, UsageLedger,
 };
 use rows::Rows;
 
@@ -153,6 +154,16 @@ impl MemoryStore {
         self.rows().usage_of_ended(session)
     }
 
+    /// The ledger of a session, in the order in which it was written.
+    pub fn attempts(&self, session: SessionId) -> Vec<Attempt> {
+        self.rows().ledger.attempts(session)
+    }
+
+    /// So many tokens, of prompt and answer together, may be reserved from now on, by all tenants.
+    pub fn set_budget(&self, tokens: u64) {
+        self.rows().ledger.budget = Some(tokens);
+    }
+
     /// The replies of a session that have no end.
     pub fn pending(&self, session: SessionId) -> Vec<PendingReply> {
         self.rows().pending(session)
@@ -252,6 +263,19 @@ fn asked_for() -> ! {
     super::panic_as_asked("a panic that the test asked for")
 }
 
+impl UsageLedger for MemoryStore {
+    fn reserve(
+        &self,
+        reservation: Reservation,
+    ) -> BoxFuture<'_, Result<Option<Exhausted>, StoreError>> {
+        async move {
+            self.reach().await?;
+            Ok(self.rows().ledger.reserve(&reservation))
+        }
+        .boxed()
+    }
+}
+
 impl MessageStore for MemoryStore {
     fn append(
         &self,
@@ -335,10 +359,14 @@ impl MessageStore for MemoryStore {
         session: SessionId,
         to: Seq,
         size: PageSize,
-    ) -> BoxFuture<'_, Result<Vec<Said>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Conversation, StoreError>> {
         async move {
             self.reach_list().await?;
-            Ok(self.rows().list_prompt(tenant, session, to, size))
+            let rows = self.rows();
+            Ok(Conversation {
+                said: rows.list_prompt(tenant, session, to, size),
+                has_budget: rows.ledger.budget.is_some(),
+            })
         }
         .boxed()
     }

@@ -18,6 +18,8 @@ pub enum Step {
     Text(String),
     /// A sign of life with nothing to show.
     Alive,
+    /// The upstream's count of what it took until now.
+    Used(Usage),
     /// Silence for a while.
     Wait(Duration),
     /// The end of a complete answer.
@@ -165,6 +167,7 @@ impl Running {
                 Step::Hang => std::future::pending().await,
                 Step::Panic => super::panic_as_asked("a panic that the test asked for"),
                 Step::Alive => return Some(Ok(UpstreamEvent::Alive)),
+                Step::Used(usage) => return Some(Ok(UpstreamEvent::Used(usage))),
                 Step::Finish(usage) => return Some(Ok(self.finish(Finish::Complete, usage))),
                 Step::FinishAtBound(usage) => return Some(Ok(self.finish(Finish::Length, usage))),
                 Step::Fail(error) => {

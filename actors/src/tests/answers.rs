@@ -13,6 +13,7 @@ const USAGE: Usage = Usage {
     input_tokens: 12,
     output_tokens: 34,
     estimated: false,
+    cached_input_tokens: 0,
 };
 
 fn message(frames: &[ServerFrame]) -> &MessageFrame {
@@ -208,7 +209,8 @@ fn usage_is_counted_by_the_server_where_the_model_does_not_tell() {
             Usage {
                 input_tokens: 5,
                 output_tokens: 4,
-                estimated: true
+                estimated: true,
+                cached_input_tokens: 0,
             }
         );
         node.upstream

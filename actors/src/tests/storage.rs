@@ -192,6 +192,7 @@ async fn dead(node: &Node, session: hubbub_protocol::SessionId) -> Vec<FinishedR
             author: "Bot".into(),
             model: None,
             usage: None,
+            attempts: Vec::new(),
             first_token_ms: None,
             latency_ms: 1,
         });
@@ -351,6 +352,7 @@ fn a_node_that_lost_its_lease_tells_its_devices_the_end_that_was_stored() {
             author: String::new(),
             model: None,
             usage: None,
+            attempts: Vec::new(),
             first_token_ms: None,
             latency_ms: 1,
         };

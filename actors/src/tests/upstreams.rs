@@ -338,6 +338,7 @@ fn usage_model_and_latency_are_stored_with_the_answer() {
             input_tokens: 12,
             output_tokens: 34,
             estimated: false,
+            cached_input_tokens: 5,
         };
         node.upstream.then(vec![
             Step::wait_ms(200),

@@ -31,6 +31,8 @@ pub(super) struct Answer {
     index: Option<u64>,
     model: Option<String>,
     usage: Option<Usage>,
+    /// A count since the last telling, after which no text came.
+    untold: Option<Usage>,
     /// Some event was one of the dialect's.
     is_understood: bool,
     /// Something happened since the last telling.
@@ -145,6 +147,12 @@ impl Answer {
             }
             None => {}
         }
+        if self.untold.take().is_some()
+            && let Some(usage) = self.counted()
+            && !self.is_over()
+        {
+            out.push_back(Ok(UpstreamEvent::Used(usage)));
+        }
         if let Stage::Over(end) = self.stage {
             self.stage = Stage::Told;
             out.push_back(end.map(|finish| UpstreamEvent::Finished {
@@ -214,6 +222,7 @@ impl Answer {
         if *self.index.get_or_insert(token.index) == token.index && !token.text.is_empty() {
             self.begin_text();
             self.shown = Shown::Pieces;
+            self.untold = None;
             self.text.push_whole(&token.text);
         }
     }
@@ -321,6 +330,7 @@ impl Answer {
                 .is_none_or(|before| before.output_tokens <= usage.output_tokens)
         {
             self.usage = Some(usage);
+            self.untold = self.usage;
         }
     }
 

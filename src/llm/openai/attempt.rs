@@ -276,6 +276,7 @@ impl Attempt {
                 }
                 return is_due;
             }
+            Ok(UpstreamEvent::Used(_)) => {}
             Ok(UpstreamEvent::Text(_)) if self.first_text => {}
             Ok(UpstreamEvent::Text(_)) => {
                 self.first_text = true;

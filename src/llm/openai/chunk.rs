@@ -222,9 +222,17 @@ fn usage(event: &Value) -> Option<Usage> {
     let output = either(["completion_tokens", "output_tokens"]);
     let total = counted.get("total_tokens").and_then(count);
     let rest = |of: Option<u64>| total?.checked_sub(of?);
+    let details = ["prompt_tokens_details", "input_tokens_details"];
+    let details = details.iter().find_map(|key| counted.get(key));
+    // One provider calls it otherwise, beside the others.
+    let cached = details
+        .and_then(|details| details.get("cached_tokens"))
+        .or_else(|| counted.get("prompt_cache_hit_tokens"));
+    let input = input.or_else(|| rest(output))?;
     Some(Usage {
-        input_tokens: input.or_else(|| rest(output))?,
-        output_tokens: output.or_else(|| rest(input))?,
+        input_tokens: input,
+        output_tokens: output.or_else(|| rest(Some(input)))?,
+        cached_input_tokens: cached.and_then(count).unwrap_or(0).min(input),
         estimated: false,
     })
 }

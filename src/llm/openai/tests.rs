@@ -133,12 +133,43 @@ fn finished() -> Result<UpstreamEvent, UpstreamError> {
         input_tokens: 9,
         output_tokens: 3,
         estimated: false,
+        cached_input_tokens: 0,
     });
     Ok(UpstreamEvent::Finished {
         finish: Finish::Complete,
         model: Some("m-1".into()),
         usage,
     })
+}
+
+#[test]
+fn counts_in_mid_answer_are_told_unless_text_came_after_them() {
+    let token = r#"data: {"choices":[{"delta":{"content":"a "}}]}"#;
+    let counted = r#"data: {"choices":[{"delta":{"content":"b "}}],
+data: "usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+    let usage = Usage {
+        input_tokens: 9,
+        output_tokens: 2,
+        cached_input_tokens: 4,
+        estimated: false,
+    };
+    let (mut decoder, mut events) = (Decoder::default(), Events::new());
+    for (lines, expected) in [
+        (vec![token], vec![UpstreamEvent::Text("a ".into())]),
+        (
+            vec![counted],
+            vec![UpstreamEvent::Text("b ".into()), UpstreamEvent::Used(usage)],
+        ),
+        (
+            vec![counted, token],
+            vec![UpstreamEvent::Text("b a ".into())],
+        ),
+    ] {
+        let bytes = lines.join("\n\n") + "\n\n";
+        decoder.feed(bytes.as_bytes(), &mut events);
+        let told: Vec<_> = events.drain(..).map(Result::unwrap).collect();
+        assert_eq!(told, expected);
+    }
 }
 
 #[tokio::test]

@@ -49,10 +49,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009", "weights"),
     migration!(10, "0010", "operators"),
     migration!(11, "0011", "tenants"),
+    migration!(12, "0012", "usage"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 11;
+pub const EXPECTED_VERSION: i64 = 12;
 
 #[cfg(test)]
 mod tests {

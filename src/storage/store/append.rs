@@ -33,11 +33,11 @@ const FIND_HEADS: &str = "SELECT k.tenant_id, k.id, h.seq AS head \
      ORDER BY m.seq DESC LIMIT 1) AS h";
 const FIND_MESSAGES: &str = "SELECT m.tenant_id, m.session_id, m.seq, m.client_id, m.role, \
     m.author, m.body_sha256, m.metadata, m.created_at, m.reply_id, m.model, m.input_tokens, \
-    m.output_tokens, m.latency_ms, m.client_id_spelling, m.cut, m.usage_estimated, r.id AS asked_reply \
+    m.output_tokens, m.latency_ms, m.client_id_spelling, m.cut, m.usage_estimated, m.cached_input_tokens, r.id AS asked_reply \
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS k (tenant_id, session_id, client_id) \
     CROSS JOIN LATERAL (SELECT m.tenant_id, m.session_id, m.seq, m.client_id, m.role, m.author, \
       m.body_sha256, m.metadata, m.created_at, m.reply_id, m.model, m.input_tokens, \
-      m.output_tokens, m.latency_ms, m.client_id_spelling, m.cut, m.usage_estimated FROM messages m \
+      m.output_tokens, m.latency_ms, m.client_id_spelling, m.cut, m.usage_estimated, m.cached_input_tokens FROM messages m \
       WHERE m.tenant_id = k.tenant_id \
       AND m.session_id = k.session_id AND m.client_id = k.client_id OFFSET 0) AS m \
     LEFT JOIN LATERAL (SELECT r.id FROM replies r WHERE r.tenant_id = m.tenant_id \

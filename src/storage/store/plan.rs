@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Claim, Fence, FinishedReply, NewMessage, OwedReply, ReplyEnd,
+    Append, AppendRefusal, Attempt, Claim, Fence, FinishedReply, NewMessage, OwedReply, ReplyEnd,
     ReplyFailure,
 };
 use hubbub_protocol::{
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::text::{self, Digest};
 use crate::storage::error::Fields;
+use crate::storage::ledger::AttemptRow;
 use crate::storage::{StorageError, messages};
 use hubbub_actors::ports::StoredMessage;
 
@@ -119,6 +120,8 @@ pub(super) enum Outcome {
 pub(super) struct Plan {
     pub messages: Vec<MessageRow>,
     pub ends: Vec<EndRow>,
+    /// Of every end, also of one that is refused: what was used was used.
+    pub attempts: Vec<AttemptRow>,
     pub outcomes: Vec<Outcome>,
 }
 
@@ -232,8 +235,22 @@ impl Planner {
         }
     }
 
-    fn end(&mut self, end: FinishedReply) -> Result<Outcome, AppendRefusal> {
+    fn end(&mut self, mut end: FinishedReply) -> Result<Outcome, AppendRefusal> {
         let key = (end.tenant, end.session);
+        let attempts = std::mem::take(&mut end.attempts);
+        self.plan
+            .attempts
+            .extend((1..).zip(attempts).map(|(number, attempt)| AttemptRow {
+                tenant: end.tenant,
+                session: end.session,
+                reply: end.reply,
+                claim: end.claim,
+                number,
+                attempt: Attempt {
+                    model: text::storable(attempt.model),
+                    ..attempt
+                },
+            }));
         if !self.snapshot.heads.contains_key(&key) {
             return Err(AppendRefusal::NoSession);
         }

@@ -11,17 +11,18 @@ use uuid::Uuid;
 use super::plan::{EndRow, MessageRow, Plan};
 use crate::storage::StorageError;
 use crate::storage::error::{Fields, bigint};
+use crate::storage::ledger;
 use crate::storage::messages::role_number;
 use crate::storage::scope::Transaction;
 
 // The clock once for all rows and after the locks, so times never run against the numbers.
 const INSERT_MESSAGES: &str = "INSERT INTO messages (tenant_id, session_id, seq, client_id, role, \
     author, body, body_sha256, metadata, reply_id, model, input_tokens, output_tokens, latency_ms, \
-    client_id_spelling, cut, usage_estimated, created_at) \
+    client_id_spelling, cut, usage_estimated, cached_input_tokens, created_at) \
     SELECT t.*, clock.now FROM (SELECT clock_timestamp() AS now) AS clock CROSS JOIN \
     unnest($1::uuid[], $2::uuid[], $3::int8[], $4::uuid[], $5::int2[], $6::text[], $7::text[], \
     $8::bytea[], $9::json[], $10::uuid[], $11::text[], $12::int8[], $13::int8[], $14::int8[], \
-    $15::int8[], $16::text[], $17::bool[]) AS t \
+    $15::int8[], $16::text[], $17::bool[], $18::int8[]) AS t \
     RETURNING created_at";
 const INSERT_REPLIES: &str = "INSERT INTO replies (tenant_id, id, session_id, to_seq, state, \
     node_id, fence) SELECT tenant_id, id, session_id, to_seq, 'pending', node_id, fence \
@@ -53,23 +54,34 @@ pub(super) async fn write_and_commit(
     let messages = transaction.prepare(INSERT_MESSAGES).await?;
     let replies = transaction.prepare(INSERT_REPLIES).await?;
     let ends = transaction.prepare(END_REPLIES).await?;
+    let attempts = transaction.prepare(ledger::RECORD).await?;
     transaction
         .commit_behind(async |transaction| {
-            let (at, asked, ended) = future::join3(
+            let (at, asked, ended, recorded) = future::join4(
                 insert_messages(transaction, &messages, &plan.messages),
                 insert_replies(transaction, &replies, &asked),
                 end_replies(transaction, &ends, &plan.ends),
+                ledger::record(transaction, &attempts, &plan.attempts),
             )
             .await;
+            let (at, inserted) = match at {
+                Ok(at) => (at, Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            let mut failed = [inserted, asked, ended, recorded]
+                .into_iter()
+                .filter_map(Result::err);
+            let Some(first) = failed.next() else {
+                return Ok(at);
+            };
             // Once one statement failed the others do too, and only say that one did.
-            let cause = |error: &StorageError| !error.is_consequence();
-            if at.as_ref().is_err_and(cause) {
-                at
-            } else if asked.as_ref().is_err_and(cause) {
-                asked.and(at)
+            let is_cause = |error: &StorageError| !error.is_consequence();
+            let cause = if is_cause(&first) {
+                None
             } else {
-                ended.and(asked).and(at)
-            }
+                failed.find(is_cause)
+            };
+            Err(cause.unwrap_or(first))
         })
         .await
 }
@@ -108,9 +120,13 @@ async fn insert_messages(
     let latencies: Vec<Option<i64>> = rows.iter().map(|row| row.latency_ms.map(bigint)).collect();
     let cuts: Vec<Option<&str>> = rows.iter().map(|row| row.cut.map(Cut::as_str)).collect();
     let estimated: Vec<bool> = rows.iter().map(|row| is_estimated(row.usage)).collect();
-    let params: [&(dyn ToSql + Sync); 17] = [
+    let cached: Vec<Option<i64>> = rows
+        .iter()
+        .map(|row| row.usage.map(|usage| bigint(usage.cached_input_tokens)))
+        .collect();
+    let params: [&(dyn ToSql + Sync); 18] = [
         &tenants, &sessions, &seqs, &ids, &roles, &authors, &texts, &digests, &metadata, &replies,
-        &models, &inputs, &outputs, &latencies, &spellings, &cuts, &estimated,
+        &models, &inputs, &outputs, &latencies, &spellings, &cuts, &estimated, &cached,
     ];
     let inserted = transaction.run(statement, &params).await?;
     check("messages insert", inserted.len(), rows.len())?;

@@ -9,6 +9,7 @@ use hubbub_protocol::{
 };
 use tokio::time::Instant;
 
+use super::ledger::Ledger;
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, Claim, ENDED_LOOK_BACK, Fence, FinishedReply,
     HandlerChange, NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said,
@@ -25,6 +26,7 @@ pub(super) struct Rows {
     pub(super) tenants: HashMap<TenantId, TenantLimits>,
     pub(super) bots: HashMap<(TenantId, BotId), BotConfig>,
     pub(super) epoch: Epoch,
+    pub(super) ledger: Ledger,
     sessions: HashMap<SessionId, SessionRow>,
     leases: HashMap<NodeId, Instant>,
 }
@@ -48,6 +50,7 @@ impl Rows {
             tenants: HashMap::new(),
             bots: HashMap::new(),
             epoch: Epoch::generate(),
+            ledger: Ledger::default(),
             sessions: HashMap::new(),
             leases: HashMap::new(),
         }
@@ -96,6 +99,9 @@ impl Rows {
 
     pub(super) fn append(&mut self, append: Append) -> Result<Appended, AppendRefusal> {
         let (tenant, session) = (append.tenant(), append.session());
+        if let Append::Reply(end) = &append {
+            self.ledger.record(end);
+        }
         let row = self
             .sessions
             .get_mut(&session)
