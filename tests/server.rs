@@ -48,6 +48,8 @@ mod auth_first;
 mod bodies;
 #[path = "server/chat.rs"]
 mod chat;
+#[path = "server/classes.rs"]
+mod classes;
 #[path = "server/commands.rs"]
 mod commands;
 #[path = "server/crash.rs"]

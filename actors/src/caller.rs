@@ -94,6 +94,8 @@ pub enum Permission {
     Escalate,
     /// To vouch for people of the tenant's own.
     IssueTickets,
+    /// To say that an answer is not wanted at once.
+    ChooseClass,
     /// To see what answers took and cost.
     ReadUsage,
 }
@@ -116,7 +118,9 @@ impl Caller {
                 .rank()
                 .is_some_and(|role| role >= OperatorRole::Agent),
             Permission::Escalate => self.visitor().is_some(),
-            Permission::IssueTickets => matches!(self.who, Who::Key { .. }),
+            Permission::IssueTickets | Permission::ChooseClass => {
+                matches!(self.who, Who::Key { .. })
+            }
         }
     }
 
@@ -131,7 +135,9 @@ impl Caller {
             Permission::Handle => "only operators who may write handle sessions",
             Permission::Escalate => "only the visitor asks for a person",
             Permission::ReadUsage => "only the tenant's administrators and programs see this",
-            Permission::ManageBots | Permission::IssueTickets => "this needs an API key",
+            Permission::ManageBots | Permission::IssueTickets | Permission::ChooseClass => {
+                "this needs an API key"
+            }
         };
         if self.may(permission) {
             Ok(())

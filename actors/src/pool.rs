@@ -4,6 +4,7 @@
 //! of replies that wait for one. If it dies, replies that hold a slot go on; those that waited fail
 //! with `unavailable`; the next pool starts with all slots free.
 
+mod classes;
 mod handle;
 mod health;
 mod prediction;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::SessionId;
+use hubbub_protocol::{ReplyClass, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -76,6 +77,8 @@ pub struct Place {
 }
 
 struct Asking {
+    since: Instant,
+    class: ReplyClass,
     session: SessionId,
     model: Option<String>,
     place: watch::Sender<Option<Place>>,
@@ -136,6 +139,8 @@ impl LlmPool {
         let Some(asking) = self.asking.remove(&ticket) else {
             return;
         };
+        metrics::histogram!("hubbub_llm_wait_seconds", "class" => asking.class.as_str())
+            .record(asking.since.elapsed());
         let returned = Returned {
             ticket,
             session: asking.session,
@@ -238,7 +243,9 @@ impl LlmPool {
         reason = "gauges are floats; these numbers are small"
     )]
     fn record(&self) {
-        metrics::gauge!("hubbub_llm_queue_length").set(self.state.waiting() as f64);
+        for (class, depth) in self.state.depths() {
+            metrics::gauge!("hubbub_llm_queue_length", "class" => class.as_str()).set(depth as f64);
+        }
         metrics::gauge!("hubbub_llm_slots_busy").set(f64::from(self.state.busy()));
         let upstreams = self.config.upstreams.iter();
         for (upstream, health) in upstreams.zip(self.state.health(Instant::now())) {
@@ -280,6 +287,8 @@ impl Handler<Acquire> for LlmPool {
         }
         let now = Instant::now();
         let mut asking = Asking {
+            since: now,
+            class: request.class,
             session: request.session,
             model: request.model.clone(),
             place,

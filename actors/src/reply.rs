@@ -17,7 +17,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{ReplyId, Seq, SessionId, TenantId, VisitorId};
+use hubbub_protocol::{ReplyClass, ReplyId, Seq, SessionId, TenantId, VisitorId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ use tab::{Asked, Tab};
 #[derive(Clone, Debug)]
 pub(crate) struct ReplyTask {
     pub(crate) tenant: TenantId,
+    pub(crate) class: ReplyClass,
     /// How much of what there is the tenant may have, beside others.
     pub(crate) weight: u32,
     pub(crate) session: SessionId,
@@ -300,6 +301,7 @@ impl Work {
         let ReplyTask { bot, .. } = &self.task;
         let request = Request {
             tenant: self.task.tenant,
+            class: self.task.class,
             weight: self.task.weight,
             session: self.task.session,
             bot: bot.bot,

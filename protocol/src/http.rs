@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::SendMode;
 use crate::{
-    BotId, ClientMessageId, EndedReply, ErrorCode, Handler, MessageFrame, Metadata, ReplyId, Seq,
-    SessionId, Timestamp,
+    BotId, ClientMessageId, EndedReply, ErrorCode, Handler, MessageFrame, Metadata, ReplyClass,
+    ReplyId, Seq, SessionId, Timestamp,
 };
 
 /// An RFC 9457 problem: the body of every refused request.
@@ -181,6 +181,9 @@ pub struct PostMessage {
     /// What becomes of the reply that is being written.
     #[serde(default, skip_serializing_if = "SendMode::is_queue")]
     pub mode: SendMode,
+    /// How soon the answer is wanted; `live` for whoever has no API key.
+    #[serde(default, skip_serializing_if = "ReplyClass::is_live")]
+    pub class: ReplyClass,
     /// Answer with server-sent events until the reply ends.
     #[serde(default)]
     pub stream: bool,

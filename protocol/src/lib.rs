@@ -4,6 +4,7 @@
 //! a frame is spelled in one place. `protocol/examples` holds one golden JSON document per frame,
 //! read by this crate's tests and by the widget's.
 
+pub mod class;
 pub mod client;
 pub mod close;
 pub mod error;
@@ -17,6 +18,7 @@ mod tagged;
 pub mod time;
 pub mod usage;
 
+pub use class::ReplyClass;
 pub use client::{ClientFrame, FrameError};
 pub use close::CloseCode;
 pub use error::ErrorCode;

@@ -95,6 +95,7 @@ pub async fn post(
         text: body.text,
         metadata: body.metadata,
         mode: body.mode,
+        class: body.class,
     };
     if body.stream {
         let wire = request.conn_data::<Cut>().cloned().unwrap_or_default();

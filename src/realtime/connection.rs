@@ -16,7 +16,7 @@ use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hubbub_actors::{Caller, ConnectionPermit, Handling, Hub, Rejection, capacity};
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Welcome};
-use hubbub_protocol::{CloseCode, ConnectionId, ServerFrame, SessionId, client};
+use hubbub_protocol::{CloseCode, ConnectionId, ReplyClass, ServerFrame, SessionId, client};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -113,6 +113,7 @@ impl Connection {
             text,
             metadata,
             mode,
+            class: ReplyClass::Live,
         };
         let posting = async move { handle.post_message(caller, post).await };
         self.ask(posting, ctx, move |posted, connection, ctx| match posted {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::{BotId, SessionId, TenantId, Usage};
+use hubbub_protocol::{BotId, ReplyClass, SessionId, TenantId, Usage};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ impl From<UpstreamError> for Outcome {
 pub(crate) struct Request {
     /// For whom.
     pub(crate) tenant: TenantId,
+    /// How soon it is wanted.
+    pub(crate) class: ReplyClass,
     /// How much of what there is the tenant may have, beside others.
     pub(crate) weight: u32,
     /// In which conversation.

@@ -57,7 +57,7 @@ impl Predictions {
 
 #[cfg(test)]
 mod tests {
-    use hubbub_protocol::{SessionId, TenantId};
+    use hubbub_protocol::{ReplyClass, SessionId, TenantId};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
@@ -68,6 +68,7 @@ mod tests {
         let bot = BotId::generate();
         let request = |max_output_tokens| Request {
             tenant: TenantId::generate(),
+            class: ReplyClass::Live,
             weight: 1,
             session: SessionId::generate(),
             bot,

@@ -13,7 +13,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hubbub_protocol::{SessionId, TenantId};
+use hubbub_protocol::{ReplyClass, SessionId, TenantId};
 
 use super::Request;
 use super::state::Ticket;
@@ -38,6 +38,7 @@ pub(crate) struct Charge {
     ticket: Ticket,
     tenant: TenantId,
     session: SessionId,
+    class: ReplyClass,
     cost: Cost,
     done: Progress,
 }
@@ -57,6 +58,10 @@ impl Progress {
 }
 
 impl Charge {
+    pub(crate) fn class(&self) -> ReplyClass {
+        self.class
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         self.done.clone()
     }
@@ -156,17 +161,16 @@ impl FairQueue {
         }
     }
 
-    /// Makes room for a request of this tenant: lets go of the newest of whoever has more waiting for its
-    /// weight than the tenant would have. `None`: nobody has.
-    pub(crate) fn shed_for(&mut self, tenant: TenantId, weight: u32) -> Option<Ticket> {
-        let share = |count: usize, weight: u32| count as u64 * PARTS / u64::from(weight.max(1));
-        let own = self.lines.get(&tenant).map_or(0, |line| line.waiting.len());
-        let of_line = |line: &Line| share(line.waiting.len(), line.weight);
-        let most = self.lines.values().max_by_key(|line| of_line(line))?;
-        if of_line(most) <= share(own + 1, weight) {
-            return None;
-        }
-        let newest = most.waiting.keys().map(|(_, ticket)| *ticket).max()?;
+    /// Whose lines there are, with how many wait in each, and their weights.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (TenantId, usize, u32)> {
+        let lines = self.lines.iter();
+        lines.map(|(tenant, line)| (*tenant, line.waiting.len(), line.weight))
+    }
+
+    /// Lets go of a tenant's newest.
+    pub(crate) fn shed(&mut self, tenant: TenantId) -> Option<Ticket> {
+        let waiting = self.lines.get(&tenant)?.waiting.keys();
+        let newest = waiting.map(|(_, ticket)| *ticket).max()?;
         self.remove(newest);
         Some(newest)
     }
@@ -239,6 +243,7 @@ impl FairQueue {
             ticket,
             tenant: request.tenant,
             session: request.session,
+            class: request.class,
             cost,
             done: Progress::default(),
         };

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use hubbub_protocol::BotId;
+use hubbub_protocol::{BotId, ReplyClass};
 use tokio::time::Instant;
 
+use super::classes::Classes;
 use super::health::{Change, Health, Returned};
 use super::prediction::Predictions;
-use super::queue::{Charge, Cost, FairQueue, Progress};
+use super::queue::{Charge, Cost, Progress};
 use super::{Outcome, Place, Request};
 
 /// Assumed length of an answer until one has been seen.
@@ -38,7 +39,7 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct PoolState {
     upstreams: Vec<Health>,
-    queue: FairQueue,
+    queue: Classes,
     queue_len: usize,
     /// Slots that are held, with what was charged for them.
     held_for: HashMap<Ticket, (Charge, BotId)>,
@@ -54,7 +55,7 @@ impl PoolState {
     pub(crate) fn new(slots: Vec<u32>, queue_len: usize) -> Self {
         Self {
             upstreams: slots.into_iter().map(Health::new).collect(),
-            queue: FairQueue::default(),
+            queue: Classes::default(),
             queue_len,
             held_for: HashMap::new(),
             predictions: Predictions::default(),
@@ -82,7 +83,7 @@ impl PoolState {
         }
         if self.queue.len() >= self.queue_len {
             // Who has more than its share makes room.
-            let shed = self.queue.shed_for(request.tenant, request.weight);
+            let shed = self.queue.shed_for(&request);
             match shed {
                 Some(ticket) => self.shed.push(ticket),
                 None => {
@@ -90,7 +91,7 @@ impl PoolState {
                 }
             }
         }
-        let ahead = self.queue.ahead_of(request.tenant);
+        let ahead = self.queue.ahead_of(&request);
         let place = self.place(now, ahead, &request.route);
         let cost = self.predictions.cost(&request);
         self.queue.push(ticket, request, cost);
@@ -171,6 +172,11 @@ impl PoolState {
 
     pub(crate) fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// How many of each class wait.
+    pub(crate) fn depths(&self) -> impl Iterator<Item = (ReplyClass, usize)> {
+        self.queue.depths()
     }
 
     pub(crate) fn busy(&self) -> u32 {

@@ -14,6 +14,7 @@ fn any(route: &[usize]) -> Request {
 fn of(session: SessionId, route: &[usize]) -> Request {
     Request {
         tenant: TenantId::generate(),
+        class: ReplyClass::Live,
         weight: 1,
         session,
         bot: BotId::generate(),

@@ -50,6 +50,7 @@ impl Live {
         };
         let task = ReplyTask {
             tenant: self.record.tenant,
+            class: question.class,
             weight: self.permit.tenant().weight(),
             session: self.record.session,
             visitor: self.record.visitor,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::{EndedReply, Seq};
+use hubbub_protocol::{EndedReply, ReplyClass, Seq};
 use tokio::time::Instant;
 
 use super::Session;
@@ -109,6 +109,8 @@ impl Live {
                 reply: pending.reply,
                 to: pending.to,
                 asked_at: Instant::now(),
+                // Nobody knows any more how soon it was wanted.
+                class: ReplyClass::Live,
                 fence: pending.fence,
             };
             if pending.fence == fence {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hubbub_protocol::client::SendMode;
-use hubbub_protocol::{ClientMessageId, ErrorCode, Metadata, ReplyId, Role, Seq, Timestamp};
+use hubbub_protocol::{
+    ClientMessageId, ErrorCode, Metadata, ReplyClass, ReplyId, Role, Seq, Timestamp,
+};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -39,6 +41,8 @@ pub struct Post {
     pub metadata: Option<Metadata>,
     /// What becomes of the reply that is being written.
     pub mode: SendMode,
+    /// How soon the answer is wanted.
+    pub class: ReplyClass,
 }
 
 /// A stored message.
@@ -65,9 +69,9 @@ impl Handler<PostMessage> for Session {
             answer,
         } = command;
         self.serve(&caller, answer, ctx, |live, answer, ctx| {
-            let mode = post.mode;
+            let (mode, class) = (post.mode, post.class);
             match live.admit_post(&caller, post) {
-                Ok(message) => live.post(message, mode, span, answer, ctx),
+                Ok(message) => live.post(message, (mode, class), span, answer, ctx),
                 Err(rejection) => drop(answer.send(Err(rejection))),
             }
         });
@@ -84,6 +88,9 @@ impl Live {
             ));
         };
         caller.check(Permission::Chat)?;
+        if post.class != ReplyClass::Live {
+            caller.check(Permission::ChooseClass)?;
+        }
         let role = caller.role();
         let asks = bot.replies && role == Role::Visitor && self.turns.is_bots();
         self.turns.decide_post(asks)?;
@@ -115,7 +122,7 @@ impl Live {
     fn post(
         &mut self,
         message: NewMessage,
-        mode: SendMode,
+        how: (SendMode, ReplyClass),
         span: Span,
         answer: Answer<Posted>,
         ctx: &mut Context<Session>,
@@ -126,7 +133,7 @@ impl Live {
             ctx,
             appended.instrument(span),
             move |live, appended, ctx| {
-                let posted = live.appended(appended, proposed, mode, ctx);
+                let posted = live.appended(appended, proposed, how, ctx);
                 // Held on only if it is this very post that is to be answered.
                 if let Some(owed) = proposed.filter(|owed| !live.turns.knows(owed.reply)) {
                     live.shares.remove(&owed.reply);
@@ -142,7 +149,7 @@ impl Live {
         &mut self,
         appended: AppendResult,
         proposed: Option<OwedReply>,
-        mode: SendMode,
+        (mode, class): (SendMode, ReplyClass),
         ctx: &mut Context<Session>,
     ) -> Result<Posted, Rejection> {
         let refused = match appended {
@@ -155,7 +162,8 @@ impl Live {
                 // whose answer was lost.
                 let own = proposed.filter(|owed| reply == Some(owed.reply));
                 let duplicate = duplicate && own.is_none();
-                let posted = self.stored(message, duplicate, reply, own, ctx);
+                let posted =
+                    self.stored(message, duplicate, reply, own.map(|own| (own, class)), ctx);
                 if let Some(owed) = own
                     && mode == SendMode::Interrupt
                 {
@@ -192,7 +200,7 @@ impl Live {
         message: StoredMessage,
         duplicate: bool,
         reply: Option<ReplyId>,
-        own: Option<OwedReply>,
+        own: Option<(OwedReply, ReplyClass)>,
         ctx: &mut Context<Session>,
     ) -> Posted {
         let (seq, at) = (message.seq, message.at);
@@ -202,10 +210,11 @@ impl Live {
         if duplicate && reply.is_some_and(is_unheard) {
             self.reconcile_later(Duration::ZERO, ctx);
         }
-        let question = own.map(|owed| Question {
+        let question = own.map(|(owed, class)| Question {
             reply: owed.reply,
             to: seq,
             asked_at: Instant::now(),
+            class,
             fence: owed.fence,
         });
         let (asked, late) = match question {

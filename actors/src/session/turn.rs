@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq};
+use hubbub_protocol::{ErrorCode, ReplyClass, ReplyId, ReplyState, Seq};
 use tokio::time::Instant;
 
 use crate::capacity;
@@ -21,6 +21,8 @@ pub(crate) struct Question {
     pub(crate) reply: ReplyId,
     pub(crate) to: Seq,
     pub(crate) asked_at: Instant,
+    /// How soon it is wanted.
+    pub(crate) class: ReplyClass,
     /// The session's fence when it was asked.
     pub(crate) fence: Fence,
 }
@@ -308,6 +310,7 @@ mod tests {
             reply: ReplyId::generate(),
             to: Seq(to),
             asked_at: Instant::now(),
+            class: ReplyClass::Live,
             fence: Fence::default(),
         }
     }

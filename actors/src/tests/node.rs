@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hubbub_protocol::client::SendMode;
 use hubbub_protocol::{
-    BotId, ClientMessageId, ConnectionId, NodeId, Seq, ServerFrame, SessionId, TenantId, VisitorId,
+    BotId, ClientMessageId, ConnectionId, NodeId, ReplyClass, Seq, ServerFrame, SessionId,
+    TenantId, VisitorId,
 };
 use tokio::time::timeout;
 
@@ -235,6 +236,7 @@ pub(super) fn post(id: ClientMessageId, text: &str) -> Post {
         text: text.to_owned(),
         metadata: None,
         mode: SendMode::Queue,
+        class: ReplyClass::Live,
     }
 }
 

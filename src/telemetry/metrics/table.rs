@@ -117,7 +117,12 @@ pub(super) const METRICS: &[(&str, Kind, &str)] = &[
     (
         "hubbub_llm_queue_length",
         Kind::Gauge,
-        "Replies waiting for a slot.",
+        "Replies waiting for a slot, by class.",
+    ),
+    (
+        "hubbub_llm_wait_seconds",
+        Kind::Histogram,
+        "From asking for a slot to getting one, by class.",
     ),
     (
         "hubbub_llm_slots_busy",
@@ -241,6 +246,8 @@ pub(super) const SERIES: &[(&str, &str, &[&str])] = &[
         "end",
         &["completed", "failed", "cancelled"],
     ),
+    ("hubbub_llm_queue_length", "class", &CLASSES),
+    ("hubbub_llm_wait_seconds", "class", &CLASSES),
     ("hubbub_llm_tokens_total", "type", &["input", "output"]),
     (
         "hubbub_db_outages_total",
@@ -275,6 +282,9 @@ pub(super) const BY_ROUTE: &str = "hubbub_http_request_seconds";
 pub(super) const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 const POOLS: [&str; 2] = ["app", "writer"];
+
+/// Classes of replies, the soonest first.
+const CLASSES: [&str; 3] = ["live", "assist", "batch"];
 
 const ATTEMPT_OUTCOMES: [&str; 11] = [
     "finished",

@@ -21,6 +21,7 @@ const GAP: u64 = {
 fn request(tenant: TenantId, weight: u32, session: SessionId, input_tokens: u64) -> Request {
     Request {
         tenant,
+        class: ReplyClass::Live,
         weight,
         session,
         bot: BotId::generate(),
@@ -262,21 +263,6 @@ fn within_a_tenant_the_sessions_take_turns() {
     push(&mut queue, 3, busy);
     push(&mut queue, 4, calm);
     assert_eq!(next(&mut queue), Ticket(2));
-}
-
-#[test]
-fn who_has_more_than_its_share_makes_room_newest_first() {
-    let mut queue = FairQueue::default();
-    let (greedy, modest) = (TenantId::generate(), TenantId::generate());
-    line_of(&mut queue, greedy, 1, 0..8);
-    line_of(&mut queue, modest, 1, 8..10);
-    assert_eq!(queue.shed_for(modest, 1), Some(Ticket(7)));
-    assert_eq!(queue.shed_for(greedy, 1), None, "nobody has more");
-    // Three times the weight, three times the room.
-    assert_eq!(queue.shed_for(TenantId::generate(), 1), Some(Ticket(6)));
-    line_of(&mut queue, modest, 3, 10..19);
-    assert_eq!(queue.shed_for(modest, 3), Some(Ticket(5)));
-    assert_eq!(queue.len(), 16);
 }
 
 #[test]
