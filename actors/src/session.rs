@@ -10,6 +10,7 @@
 
 mod answering;
 mod catching_up;
+mod escalating;
 mod fanout;
 mod feed;
 pub mod handle;

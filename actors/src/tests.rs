@@ -9,6 +9,7 @@ mod conversation;
 mod crashes;
 mod devices;
 mod draining;
+mod escalating;
 mod fairness;
 mod joining;
 mod ledger;

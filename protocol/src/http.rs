@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::SendMode;
 use crate::{
-    BotId, ClientMessageId, EndedReply, ErrorCode, Handler, MessageFrame, Metadata, ReplyClass,
-    ReplyId, Seq, SessionId, Timestamp,
+    BotId, ClientMessageId, EndedReply, ErrorCode, Escalation, Handler, MessageFrame, Metadata,
+    ReplyClass, ReplyId, Seq, SessionId, Timestamp,
 };
 
 /// An RFC 9457 problem: the body of every refused request.
@@ -120,6 +120,9 @@ pub struct Bot {
     pub max_output_tokens: u32,
     /// Origins that may embed the widget; the server's own is always allowed.
     pub allowed_origins: Vec<String>,
+    /// When a person is called by itself.
+    #[serde(default, skip_serializing_if = "Escalation::is_empty")]
+    pub escalation: Escalation,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

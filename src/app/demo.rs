@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hubbub_protocol::http::Demo;
-use hubbub_protocol::{BotId, TenantId};
+use hubbub_protocol::{BotId, Escalation, TenantId};
 
 use crate::identity::ApiKey;
 use crate::storage::bots::NewBot;
@@ -67,6 +67,7 @@ async fn create(storage: &Storage, url: &str) -> anyhow::Result<Demo> {
         model: None,
         replies: true,
         max_output_tokens: MAX_OUTPUT_TOKENS,
+        escalation: Escalation::default(),
         allowed_origins: Vec::new(),
     };
     let bot = bots::insert(&scope, &bot).await?.id;

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use hubbub_protocol::http::{FieldProblem, Page};
-use hubbub_protocol::{BotId, ErrorCode};
+use hubbub_protocol::{BotId, ErrorCode, Escalation};
 use reqwest::Url;
 use serde::{Deserialize, Deserializer};
 
@@ -16,6 +16,8 @@ const NAME_CHARS: usize = 100;
 const PROMPT_CHARS: usize = 32_000;
 const ROUTE_LEN: usize = 16;
 const ORIGINS_LEN: usize = 50;
+const KEYWORDS_LEN: usize = 50;
+const FAILURES_MAX: u32 = 100;
 const OUTPUT_TOKENS_DEFAULT: u32 = 1_024;
 const OUTPUT_TOKENS_MAX: u32 = 32_768;
 const PAGE_DEFAULT: u32 = 50;
@@ -37,6 +39,8 @@ pub struct CreateBot {
     max_output_tokens: u32,
     #[serde(default)]
     allowed_origins: Vec<String>,
+    #[serde(default)]
+    escalation: Escalation,
 }
 
 /// `PATCH /v1/bots/{bot}`: absent fields stay as they are; `"model": null` returns to the default.
@@ -55,6 +59,7 @@ pub struct ChangeBot {
     replies: Option<bool>,
     max_output_tokens: Option<u32>,
     allowed_origins: Option<Vec<String>>,
+    escalation: Option<Escalation>,
 }
 
 /// Query of a list.
@@ -83,6 +88,7 @@ pub async fn create(
             replies: Some(body.replies),
             max_output_tokens: Some(body.max_output_tokens),
             allowed_origins: Some(body.allowed_origins.clone()),
+            escalation: Some(body.escalation.clone()),
         },
         &state,
     )?;
@@ -98,6 +104,7 @@ pub async fn create(
             replies: body.replies,
             max_output_tokens: body.max_output_tokens,
             allowed_origins: body.allowed_origins,
+            escalation: body.escalation,
         },
     )
     .await?;
@@ -165,6 +172,7 @@ pub async fn change(
         replies: body.replies,
         max_output_tokens: body.max_output_tokens,
         allowed_origins: body.allowed_origins,
+        escalation: body.escalation,
     };
     let changed = bots::update(&scope, bot, &changes)
         .await?
@@ -232,6 +240,27 @@ fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
             "must be an origin as browsers write it, such as https://example.com",
         );
     }
+    let escalation = bot.escalation.clone().unwrap_or_default();
+    let keywords = &escalation.keywords;
+    refuse(
+        keywords.len() > KEYWORDS_LEN,
+        "/escalation/keywords",
+        "must be at most 50 words or phrases",
+    );
+    for (index, keyword) in keywords.iter().take(KEYWORDS_LEN).enumerate() {
+        refuse(
+            !is_name(keyword),
+            &format!("/escalation/keywords/{index}"),
+            "must be 1 to 100 characters, none of them a control character",
+        );
+    }
+    refuse(
+        escalation
+            .after_failures
+            .is_some_and(|n| n == 0 || n > FAILURES_MAX),
+        "/escalation/after_failures",
+        "must be 1 to 100",
+    );
     if wrong.is_empty() {
         return Ok(());
     }

@@ -1,32 +1,33 @@
 //! Table `bots`: a tenant's assistants.
 
 use deadpool_postgres::Pool;
-use hubbub_protocol::{BotId, TenantId, http::Bot};
+use hubbub_protocol::{BotId, Escalation, TenantId, http::Bot};
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::error::{Fields, bigint};
 use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO bots (tenant_id, id, name, prompt, route, model, replies, \
-    max_output_tokens, allowed_origins) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    max_output_tokens, allowed_origins, escalation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
     RETURNING id, name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
-    created_at, updated_at";
+    escalation, created_at, updated_at";
 const FIND: &str = "SELECT id, name, prompt, route, model, replies, max_output_tokens, \
-    allowed_origins, created_at, updated_at FROM bots WHERE tenant_id = $1 AND id = $2";
+    allowed_origins, escalation, created_at, updated_at FROM bots WHERE tenant_id = $1 AND id = $2";
 const LIST: &str = "SELECT * FROM (SELECT page.*, \
       sum(octet_length(prompt)) OVER (ORDER BY id) - octet_length(prompt) AS bytes_before \
       FROM (SELECT id, name, prompt, route, model, replies, max_output_tokens, \
-        allowed_origins, created_at, updated_at FROM bots \
+        allowed_origins, escalation, created_at, updated_at FROM bots \
         WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3) AS page) AS page \
     WHERE bytes_before < $4 ORDER BY id";
 const UPDATE: &str = "UPDATE bots SET name = coalesce($3, name), prompt = coalesce($4, prompt), \
     route = coalesce($5, route), model = CASE WHEN $6 THEN $7 ELSE model END, \
     replies = coalesce($8, replies), max_output_tokens = coalesce($9, max_output_tokens), \
-    allowed_origins = coalesce($10, allowed_origins), updated_at = now() \
+    allowed_origins = coalesce($10, allowed_origins), escalation = coalesce($11, escalation), updated_at = now() \
     WHERE tenant_id = $1 AND id = $2 \
     RETURNING id, name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
-    created_at, updated_at";
+    escalation, created_at, updated_at";
 const ALLOWS: &str = "SELECT EXISTS (SELECT FROM bots WHERE tenant_id = $1 \
     AND ($2::uuid IS NULL OR id = $2) AND $3 = ANY (allowed_origins)) AS allowed";
 const FIND_WIDGET: &str = "SELECT tenant_id, allowed_origins FROM find_widget_bot($1)";
@@ -56,6 +57,8 @@ pub struct NewBot {
     pub max_output_tokens: u32,
     /// Origins that may embed the widget.
     pub allowed_origins: Vec<String>,
+    /// When a person is called by itself.
+    pub escalation: Escalation,
 }
 
 /// What to change of a bot; `None` leaves a field as it is.
@@ -75,6 +78,8 @@ pub struct BotChanges {
     pub max_output_tokens: Option<u32>,
     /// Origins that may embed the widget.
     pub allowed_origins: Option<Vec<String>>,
+    /// When a person is called by itself.
+    pub escalation: Option<Escalation>,
 }
 
 /// What is known of a bot before its tenant is: enough to mint a widget ticket.
@@ -105,6 +110,7 @@ pub async fn insert(scope: &TenantScope, bot: &NewBot) -> Result<Bot, StorageErr
                 &bot.replies,
                 &tokens,
                 &bot.allowed_origins,
+                &Json(&bot.escalation),
             ],
         )
         .await?;
@@ -173,6 +179,7 @@ pub async fn update(
                 &changes.replies,
                 &tokens,
                 &changes.allowed_origins,
+                &changes.escalation.as_ref().map(Json),
             ],
         )
         .await?;
@@ -232,6 +239,7 @@ fn read(row: &Row) -> Result<Bot, StorageError> {
         max_output_tokens: u32::try_from(tokens)
             .map_err(|_| fields.unreadable("max_output_tokens"))?,
         allowed_origins: fields.get("allowed_origins")?,
+        escalation: fields.get::<Json<Escalation>>("escalation")?.0,
         created_at: fields.get::<jiff::Timestamp>("created_at")?.into(),
         updated_at: fields.get::<jiff::Timestamp>("updated_at")?.into(),
     })

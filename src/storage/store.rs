@@ -350,6 +350,7 @@ impl MessageStore for PostgresMessageStore {
                 model: bot.model,
                 replies: bot.replies,
                 max_output_tokens: bot.max_output_tokens,
+                escalation: bot.escalation,
             }))
         })
     }

@@ -111,7 +111,8 @@ async fn a_field_that_is_unknown_missing_or_of_another_type_is_named() {
             &*bot,
             json!({"nmae": SECRET}),
             "/nmae",
-            "is unknown; allowed are name, prompt, route, model, replies, max_output_tokens, allowed_origins",
+            "is unknown; allowed are name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
+             escalation",
         ),
         (
             "PATCH",

@@ -292,3 +292,55 @@ async fn the_upstreams_request_is_closed_when_a_person_takes_over() {
     println!("its request was closed {:?} after", told.elapsed());
     assert_eq!(server.upstream("slow").counters().cancelled, 1);
 }
+
+// R030
+#[tokio::test]
+async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_failed() {
+    let server = shared().await;
+    let caller = Caller::new(server);
+    let bot = json!({"name": "Fern", "route": ["error"],
+        "escalation": {"keywords": ["a human", "real person"], "after_failures": 1}});
+    let made = caller.post("/v1/bots", &bot).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let made: Value = made.json();
+    assert_eq!(made["escalation"], bot["escalation"]);
+    let bot: hubbub_protocol::BotId = serde_json::from_value(made["id"].clone()).unwrap();
+    let (ticket, _) = caller.visitor(bot).await;
+    let mut visitor = Device::connect_as(server.address, &Credentials::Ticket(ticket))
+        .await
+        .unwrap();
+    let asks = visitor.open(bot).await.session;
+    visitor.say(asks, "I want a human").await.unwrap();
+    assert!(matches!(
+        handled(&mut visitor).await.handler,
+        Handler::Waiting { .. }
+    ));
+    visitor.say(asks, "I want a human, I said").await.unwrap();
+    let failed = visitor.open(bot).await.session;
+    visitor.ask(failed, "hello").await.unwrap_err();
+    assert!(matches!(
+        handled(&mut visitor).await.handler,
+        Handler::Waiting { .. }
+    ));
+
+    let waiting = caller.get("/v1/sessions?handler=waiting&limit=200").await;
+    let waiting: Page<Session> = waiting.json();
+    for session in [asks, failed] {
+        let entries = waiting.items.iter().filter(|item| item.id == session);
+        assert_eq!(entries.count(), 1, "{session}");
+    }
+    let bad = json!({"escalation": {"keywords": ["", "ok"], "after_failures": 0}});
+    let problem = caller
+        .send("PATCH", &format!("/v1/bots/{bot}"), &bad)
+        .await
+        .problem();
+    let wrong: Vec<_> = problem
+        .errors
+        .iter()
+        .filter_map(|e| e.pointer.as_deref())
+        .collect();
+    assert_eq!(
+        wrong,
+        ["/escalation/keywords/0", "/escalation/after_failures"]
+    );
+}

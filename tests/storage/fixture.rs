@@ -6,7 +6,9 @@ use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, Claim, Fence, FinishedReply, MessageStore as _, NewMessage,
     NewSession, OwedReply, PageSize, ReplyEnd, StoredMessage,
 };
-use hubbub_protocol::{BotId, ClientMessageId, NodeId, ReplyId, Role, SessionId, TenantId, Usage};
+use hubbub_protocol::{
+    BotId, ClientMessageId, Escalation, NodeId, ReplyId, Role, SessionId, TenantId, Usage,
+};
 
 use crate::postgres::{self, TestDatabase};
 
@@ -56,6 +58,7 @@ pub fn new_bot(id: BotId) -> NewBot {
         model: None,
         replies: true,
         max_output_tokens: 512,
+        escalation: Escalation::default(),
         allowed_origins: vec![String::from("https://acme.example")],
     }
 }

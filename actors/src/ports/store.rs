@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
-    BotId, ClientMessageId, Cut, EndedReply, Epoch, ErrorCode, FailureReason, Handler,
+    BotId, ClientMessageId, Cut, EndedReply, Epoch, ErrorCode, Escalation, FailureReason, Handler,
     MessageFrame, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Timestamp, Usage,
     VisitorId,
 };
@@ -397,6 +397,8 @@ pub struct BotConfig {
     pub replies: bool,
     /// Most tokens in one answer.
     pub max_output_tokens: u32,
+    /// When a person is called by itself.
+    pub escalation: Escalation,
 }
 
 /// What a tenant may use on one node. The server's configuration gives the defaults.

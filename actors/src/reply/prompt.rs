@@ -66,7 +66,7 @@ pub(crate) fn fitting<'a>(
 
 #[cfg(test)]
 mod tests {
-    use hubbub_protocol::{BotId, Role};
+    use hubbub_protocol::{BotId, Escalation, Role};
     use proptest::prelude::*;
 
     use super::*;
@@ -81,6 +81,7 @@ mod tests {
             model: None,
             replies: true,
             max_output_tokens,
+            escalation: Escalation::default(),
         }
     }
 

@@ -243,6 +243,7 @@ impl Live {
             return self.commit_end(cancelled, ctx);
         }
         let to = self.turns.close(finished.reply);
+        self.escalate_after(&finished.end, ctx);
         self.shares.remove(&finished.reply);
         match appended {
             Ok(Appended::Message { message, .. }) => {

@@ -58,7 +58,9 @@ impl Handler<HandleSession> for Session {
         } = command;
         self.serve(&caller, answer, ctx, |live, answer, ctx| {
             match decide(&live.record.handler, &caller, what) {
-                Ok(Some(handler)) => live.hand_over(handler, answer, ctx),
+                Ok(Some(handler)) => live.change_handler(handler, ctx, |_, told, _| {
+                    drop(answer.send(told));
+                }),
                 // It is as it is asked to be.
                 Ok(None) => drop(answer.send(Ok(()))),
                 Err(rejection) => drop(answer.send(Err(rejection))),
@@ -136,11 +138,12 @@ fn leads(caller: &Caller) -> bool {
 }
 
 impl Live {
-    fn hand_over(
+    /// Has somebody else handle the session, and then goes on.
+    pub(super) fn change_handler(
         &mut self,
         handler: SessionHandler,
-        answer: Answer<()>,
         ctx: &mut Context<Session>,
+        then: impl FnOnce(&mut Self, Result<(), Rejection>, &mut Context<Session>) + 'static,
     ) {
         let change = HandlerChange {
             tenant: self.record.tenant,
@@ -170,7 +173,7 @@ impl Live {
                 }
             };
             live.settle(ctx);
-            drop(answer.send(told));
+            then(live, told, ctx);
         });
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub(super) permit: SessionPermit,
     /// Who writes the answer. Its text is in the turn.
     pub(super) writer: Option<(ReplyId, Addr<Reply>)>,
+    /// Replies that failed in a row.
+    pub(super) failures: u32,
     /// What it has taken so far.
     pub(super) tab: Tab,
     /// A change of handler that devices are told once an end on its way is known.
@@ -107,6 +109,7 @@ impl Live {
             bot,
             permit,
             writer: None,
+            failures: 0,
             tab: Tab::default(),
             flush: None,
             last_flush: Instant::now(),

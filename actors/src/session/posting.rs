@@ -222,8 +222,12 @@ impl Live {
             Some(question) if question.fence != self.turns.fence() => (None, Some(question)),
             question => (question, None),
         };
+        let asks = asked.is_some().then(|| message.text.clone());
         self.turns.posted(asked);
         self.tell_message(message);
+        if let Some(text) = asks {
+            self.escalate_for(&text, ctx);
+        }
         if let Some(question) = late.filter(|late| !self.turns.is_over(late.reply)) {
             self.end_unanswered(&question, ctx);
         }

@@ -56,6 +56,8 @@ pub(crate) struct Turns {
     fence: Fence,
     /// Whether the bot handles the session: nothing is answered while it does not.
     is_bots: bool,
+    /// Nothing is begun until it is known who handles the session.
+    is_held: bool,
     /// Posts on their way to storage, each of which may bring a question.
     posting: usize,
     questions: VecDeque<Question>,
@@ -72,6 +74,7 @@ impl Turns {
         Self {
             fence,
             is_bots,
+            is_held: false,
             posting: 0,
             questions: VecDeque::new(),
             turn: Turn::Idle,
@@ -111,6 +114,16 @@ impl Turns {
     /// Whether an end is on its way that may yet turn out to be a message.
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self.turn, Turn::Ending(_))
+    }
+
+    /// Nothing is begun for now.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// What waits has its turn again.
+    pub(crate) fn resume(&mut self) {
+        self.is_held = false;
     }
 
     /// Somebody else handles the session. What waits for an answer of the bot's gets none.
@@ -197,7 +210,7 @@ impl Turns {
 
     /// The next question's turn begins, if there is one and nothing else is being answered.
     pub(crate) fn begin(&mut self) -> Option<Question> {
-        if !self.is_bots || !matches!(self.turn, Turn::Idle) {
+        if self.is_held || !self.is_bots || !matches!(self.turn, Turn::Idle) {
             return None;
         }
         let question = self.questions.pop_front()?;

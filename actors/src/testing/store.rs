@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hubbub_protocol::{BotId, EndedReply, Epoch, NodeId, Seq, SessionId, TenantId, Usage};
+use hubbub_protocol::{
+    BotId, EndedReply, Epoch, Escalation, NodeId, Seq, SessionId, TenantId, Usage,
+};
 
 use crate::ports::{
     Append, AppendRefusal, Appended, Attempt, BotConfig, Conversation, Exhausted, Fence,
@@ -34,6 +36,8 @@ pub enum Fault {
     ListPanics,
     /// The next loading of a session panics.
     LoadPanics,
+    /// The next change of handler fails.
+    ChangeHandlerFails(StoreError),
     /// The next look at a bot panics.
     FindBotPanics,
 }
@@ -87,6 +91,7 @@ impl MemoryStore {
             model: None,
             replies: true,
             max_output_tokens: 512,
+            escalation: Escalation::default(),
         };
         self.rows().bots.insert((tenant, bot), config);
         bot
@@ -305,7 +310,10 @@ impl MessageStore for MemoryStore {
     ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>> {
         async move {
             self.reach().await?;
-            Ok(self.rows().change_handler(change))
+            match self.take_fault(|f| matches!(f, Fault::ChangeHandlerFails(_))) {
+                Some(Fault::ChangeHandlerFails(error)) => Err(error),
+                _ => Ok(self.rows().change_handler(change)),
+            }
         }
         .boxed()
     }

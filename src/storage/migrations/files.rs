@@ -50,10 +50,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(10, "0010", "operators"),
     migration!(11, "0011", "tenants"),
     migration!(12, "0012", "usage"),
+    migration!(13, "0013", "escalation"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 12;
+pub const EXPECTED_VERSION: i64 = 13;
 
 #[cfg(test)]
 mod tests {
