@@ -74,6 +74,8 @@ mod handshake;
 mod http;
 #[path = "server/kills.rs"]
 mod kills;
+#[path = "server/ledger.rs"]
+mod ledger;
 #[path = "server/leftovers.rs"]
 mod leftovers;
 #[path = "server/limits.rs"]

@@ -155,6 +155,8 @@ pub struct Counters {
     pub refused: u64,
     /// Tokens written.
     pub tokens: u64,
+    /// Tokens of prompts that were read: those of every request whose answer was begun.
+    pub prompt_tokens: u64,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +169,7 @@ struct Tally {
     spoiled: AtomicU64,
     refused: AtomicU64,
     tokens: AtomicU64,
+    prompt_tokens: AtomicU64,
 }
 
 /// How a request ended.
@@ -202,6 +205,11 @@ impl Tally {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn prompt(&self, tokens: usize) {
+        self.prompt_tokens
+            .fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
     fn counters(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
@@ -213,6 +221,7 @@ impl Tally {
             spoiled: read(&self.spoiled),
             refused: read(&self.refused),
             tokens: read(&self.tokens),
+            prompt_tokens: read(&self.prompt_tokens),
         }
     }
 
@@ -224,10 +233,11 @@ impl Tally {
             &self.cancelled,
             &self.spoiled,
             &self.refused,
+            &self.tokens,
+            &self.prompt_tokens,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.tokens.store(0, Ordering::Relaxed);
         self.max_running
             .store(self.running.load(Ordering::Relaxed), Ordering::Relaxed);
     }

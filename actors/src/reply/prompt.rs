@@ -1,6 +1,8 @@
 //! The prompt: the bot's instructions and as much of the conversation as the model can read. Pure.
 
-use hubbub_protocol::Seq;
+use std::borrow::Cow;
+
+use hubbub_protocol::{Role, Seq};
 
 use super::turns;
 use crate::ports::{BotConfig, ChatTurn, PageSize, Said};
@@ -20,6 +22,20 @@ pub(crate) fn estimate_tokens(text: &str) -> usize {
     text.len().div_ceil(TOKEN_BYTES as usize) + TURN_OVERHEAD
 }
 
+/// Told to the bot where people answered before it: they look like answers of its own.
+const HANDED_BACK: &str = "Some of the answers in this conversation were written by people of the team, who \
+    handled it for a while. It is yours again: keep to what they said and go on from there.";
+
+/// The bot's instructions for this conversation.
+fn instructions<'a>(bot: &'a BotConfig, said: &[Said]) -> Cow<'a, str> {
+    if said.iter().all(|said| said.role != Role::Operator) {
+        return Cow::Borrowed(&bot.prompt);
+    }
+    let mut instructions = bot.prompt.clone();
+    turns::join(&mut instructions, HANDED_BACK);
+    Cow::Owned(instructions)
+}
+
 /// What to read for a window of tokens: more would not fit in it.
 pub(crate) fn page_size(window: u32) -> PageSize {
     PageSize {
@@ -31,7 +47,7 @@ pub(crate) fn page_size(window: u32) -> PageSize {
 /// The turns to send, oldest first, of what [fits](fitting).
 pub(crate) fn build(bot: &BotConfig, said: &[Said], to: Seq, window: u32) -> Option<Vec<ChatTurn>> {
     let fitting = fitting(bot, said, to, window)?;
-    Some(turns::turns(&bot.prompt, fitting))
+    Some(turns::turns(&instructions(bot, fitting), fitting))
 }
 
 /// As much of a [conversation](turns::conversation) as goes into a prompt, ending with the question at `to`.
@@ -44,10 +60,9 @@ pub(crate) fn fitting<'a>(
 ) -> Option<&'a [Said]> {
     let answer = usize::try_from(bot.max_output_tokens).unwrap_or(usize::MAX);
     let window = usize::try_from(window).unwrap_or(usize::MAX);
-    let instructions = if bot.prompt.is_empty() {
-        0
-    } else {
-        estimate_tokens(&bot.prompt)
+    let instructions = match instructions(bot, said).as_ref() {
+        "" => 0,
+        instructions => estimate_tokens(instructions),
     };
     let mut left = window.checked_sub(answer)?.checked_sub(instructions)?;
 
@@ -66,7 +81,7 @@ pub(crate) fn fitting<'a>(
 
 #[cfg(test)]
 mod tests {
-    use hubbub_protocol::{BotId, Escalation, Role};
+    use hubbub_protocol::{BotId, Escalation};
     use proptest::prelude::*;
 
     use super::*;
@@ -117,6 +132,18 @@ mod tests {
                 prop_assert!(turns.get(1).is_none_or(|turn| turn.role == TurnRole::User));
             }
         }
+    }
+
+    #[test]
+    fn a_bot_is_told_that_people_answered_before_it() {
+        let mut all = vec![said(1, "Hi"), said(2, "I am Olga."), said(3, "And now?")];
+        let system = |all: &[Said]| {
+            let turns = build(&bot("Be kind.", 64), all, Seq(3), 1_000).unwrap();
+            turns[0].text.clone()
+        };
+        assert_eq!(system(&all), "Be kind.");
+        all[1].role = Role::Operator;
+        assert_eq!(system(&all), format!("Be kind.\n\n{HANDED_BACK}"));
     }
 
     #[test]

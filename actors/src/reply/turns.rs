@@ -58,7 +58,7 @@ pub(super) fn turns(instructions: &str, said: &[Said]) -> Vec<ChatTurn> {
     turns
 }
 
-fn join(text: &mut String, more: &str) {
+pub(super) fn join(text: &mut String, more: &str) {
     if !text.is_empty() {
         text.push_str(BETWEEN);
     }

@@ -32,10 +32,13 @@ pub(super) struct Turn {
     pub(super) content: serde_json::Value,
 }
 
-#[derive(Default, Deserialize)]
+/// What is counted, and when.
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StreamOptions {
     pub(super) include_usage: bool,
+    /// As vLLM has it: what was used until now, with every chunk.
+    pub(super) continuous_usage_stats: bool,
 }
 
 /// One answer under way.
@@ -44,7 +47,7 @@ pub(super) struct Answer {
     pub(super) model: String,
     pub(super) question: String,
     pub(super) stream: bool,
-    pub(super) include_usage: bool,
+    pub(super) counts: StreamOptions,
     pub(super) keep_alive: bool,
     pub(super) tokens: u32,
     pub(super) finish_reason: &'static str,
@@ -86,7 +89,7 @@ impl Answer {
             model,
             question: last.map(Turn::text).unwrap_or_default(),
             stream: completion.stream,
-            include_usage: completion.stream_options.include_usage,
+            counts: completion.stream_options,
             keep_alive,
             tokens,
             finish_reason: if tokens < wanted { "length" } else { "stop" },
@@ -114,11 +117,31 @@ impl Answer {
     pub(super) fn push_token(&self, out: &mut Vec<u8>, index: u32) {
         // A token holds nothing that JSON would escape.
         let token = answer::answer_token(&self.question, index);
-        let end = "\"},\"finish_reason\":null}]}\n\n";
-        http::push_chunk(
-            out,
-            [&self.event_start, token.as_str(), end].concat().as_bytes(),
-        );
+        let end = "\"},\"finish_reason\":null}]";
+        let usage = self.usage_until(index + 1);
+        let event = [&self.event_start, token.as_str(), end, &usage, "}\n\n"];
+        http::push_chunk(out, event.concat().as_bytes());
+    }
+
+    /// A field with what was used until now, if it is asked for.
+    fn usage_until(&self, tokens: u32) -> String {
+        if self.counts.continuous_usage_stats {
+            format!(",\"usage\":{}", self.usage(tokens))
+        } else {
+            String::new()
+        }
+    }
+
+    /// The event before the first token.
+    pub(super) fn push_role(&self, out: &mut Vec<u8>) {
+        let delta = json!({"role": "assistant", "content": ""});
+        let mut event = self.event(&delta, None);
+        if self.counts.continuous_usage_stats
+            && let Some(event) = event.as_object_mut()
+        {
+            event.insert("usage".to_owned(), self.usage(0));
+        }
+        http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
     }
 
     pub(super) fn push_event(
@@ -127,18 +150,23 @@ impl Answer {
         delta: &serde_json::Value,
         finish: Option<&str>,
     ) {
-        let event = json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        });
+        let event = self.event(delta, finish);
         http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
     }
 
-    pub(super) fn usage(&self) -> serde_json::Value {
+    fn event(&self, delta: &serde_json::Value, finish: Option<&str>) -> serde_json::Value {
+        json!({
+            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        })
+    }
+
+    /// What was used once so many tokens are written.
+    pub(super) fn usage(&self, tokens: u32) -> serde_json::Value {
         json!({
             "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.tokens,
-            "total_tokens": self.prompt_tokens + self.tokens as usize,
+            "completion_tokens": tokens,
+            "total_tokens": self.prompt_tokens + tokens as usize,
         })
     }
 
@@ -151,7 +179,7 @@ impl Answer {
                 "message": {"role": "assistant", "content": text},
                 "finish_reason": self.finish_reason,
             }],
-            "usage": self.usage(),
+            "usage": self.usage(self.tokens),
         })
     }
 }

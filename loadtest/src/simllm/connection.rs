@@ -197,18 +197,19 @@ impl Connection {
         };
         if answer.stream {
             // A real upstream sends its head, and the role, before it has thought of a word.
-            answer.push_event(&mut out, &json!({"role": "assistant", "content": ""}), None);
+            answer.push_role(&mut out);
             self.write(&out).await?;
         }
+        self.shared.tally.prompt(answer.prompt_tokens);
         for index in 0..count {
             self.wait_until(due).await?;
             due += answer.next_wait();
-            self.shared.tally.token();
             if answer.stream {
                 out.clear();
                 answer.push_token(&mut out, index);
                 self.write(&out).await?;
             }
+            self.shared.tally.token();
         }
         Ok(())
     }
@@ -223,10 +224,10 @@ impl Connection {
         }
         let mut out = Vec::new();
         answer.push_event(&mut out, &json!({}), Some(answer.finish_reason));
-        if answer.include_usage {
+        if answer.counts.include_usage {
             let event = json!({
                 "id": answer.id, "object": "chat.completion.chunk", "created": 0,
-                "model": answer.model, "choices": [], "usage": answer.usage(),
+                "model": answer.model, "choices": [], "usage": answer.usage(answer.tokens),
             });
             http::push_chunk(&mut out, format!("data: {event}\n\n").as_bytes());
         }
