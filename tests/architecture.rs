@@ -107,16 +107,15 @@ fn siblings_are_imported_one_by_one() {
     }
 }
 
-#[test]
-fn actors_import_each_other_without_a_circle() {
-    // From each module of the crate to those it names; what tests name tells nothing.
+/// From each module of a crate to those of it that it names; what tests name tells nothing.
+fn imports(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources() {
-        let Some(path) = source.path.strip_prefix("actors/src/") else {
+        let Some(path) = source.path.strip_prefix(folder) else {
             continue;
         };
         let module = path.split(['/', '.']).next().unwrap().to_owned();
-        if source.is_test() || ["lib", "testing"].contains(&module.as_str()) {
+        if source.is_test() || ["lib", "main", "testing"].contains(&module.as_str()) {
             continue;
         }
         for (_, line) in source.code() {
@@ -128,16 +127,97 @@ fn actors_import_each_other_without_a_circle() {
             }
         }
     }
-    assert!(imports["session"].contains("reply"), "nothing is read");
-    // Whoever imports nothing that is left is taken out; a circle stays.
-    loop {
-        let left: BTreeSet<String> = imports.keys().cloned().collect();
-        imports.retain(|_, of| of.iter().any(|module| left.contains(module)));
-        if imports.len() == left.len() {
-            break;
+    imports
+}
+
+#[test]
+fn modules_import_each_other_without_a_circle() {
+    let known = [
+        ("actors/src/", "session", "reply"),
+        ("src/", "http", "storage"),
+    ];
+    for (folder, module, other) in known {
+        let mut imports = imports(folder);
+        assert!(imports[module].contains(other), "nothing is read");
+        // Whoever imports nothing that is left is taken out; a circle stays.
+        loop {
+            let left: BTreeSet<String> = imports.keys().cloned().collect();
+            imports.retain(|_, of| of.iter().any(|module| left.contains(module)));
+            if imports.len() == left.len() {
+                break;
+            }
+        }
+        assert!(imports.is_empty(), "a circle in {folder}: {imports:#?}");
+    }
+}
+
+#[test]
+fn documented_routes_are_the_routes() {
+    let source = sources()
+        .into_iter()
+        .find(|source| source.path == "src/http.rs")
+        .unwrap();
+    let mut routes = BTreeSet::new();
+    // What is in a scope of its own begins with `/v1`.
+    let at_the_top = ["/livez", "/readyz", "/metrics", "/version"];
+    for resource in source.text.split("path(\"").skip(1) {
+        let (pattern, rest) = resource.split_once('"').unwrap();
+        let handlers = rest.split(".service").next().unwrap();
+        for (call, method) in [
+            (".get(", "GET"),
+            (".post(", "POST"),
+            (".patch(", "PATCH"),
+            (".upgrade(", "GET"),
+        ] {
+            let is_page = !at_the_top.contains(&pattern)
+                && (pattern == "/"
+                    || pattern.starts_with("/widget")
+                    || pattern.starts_with("/demo"));
+            if handlers.contains(call) && !is_page {
+                let scope = if at_the_top.contains(&pattern) {
+                    ""
+                } else {
+                    "/v1"
+                };
+                routes.insert(format!("{method} {scope}{pattern}"));
+            }
         }
     }
-    assert!(imports.is_empty(), "a circle: {imports:#?}");
+    assert!(routes.len() > 10, "{routes:?}");
+    let api = documents::read("docs/api.md");
+    let rows = api.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<String> = rows
+        .filter_map(|row| Some(row.split_once('`')?.0))
+        .filter(|route| {
+            route.contains(" /v1/") || at_the_top.iter().any(|top| route.ends_with(top))
+        })
+        // It stands for itself: it is public, and in no scope.
+        .filter(|route| *route != "POST /v1/widget/{bot}/tickets")
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(routes, documented, "src/http.rs and docs/api.md");
+}
+
+#[test]
+fn statements_of_sql_are_written_out() {
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
+        let code = code.join("\n");
+        for call in code.split("format!(").skip(1) {
+            let text = call.split(';').next().unwrap();
+            let is_sql = [
+                "SELECT ",
+                "INSERT INTO ",
+                "DELETE FROM ",
+                " SET ",
+                "CREATE ",
+                "ALTER ",
+            ]
+            .iter()
+            .any(|word| text.contains(word));
+            assert!(!is_sql, "{}: SQL by format!: {text}", source.path);
+        }
+    }
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub async fn list(
     let page = match query.handler {
         Some(ByHandler::Waiting) => {
             caller.check(Permission::ReadAll)?;
-            sessions::list_waiting(&scope, after, limit).await?
+            sessions::list_waiting(&scope, filter, after, limit).await?
         }
         None => sessions::list(&scope, filter, after, limit).await?,
     };

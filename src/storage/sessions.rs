@@ -46,6 +46,7 @@ const LIST_BY_VISITOR: &str = "SELECT id, bot_id, visitor_id, created_at, last_a
 const LIST_WAITING: &str = "SELECT id, bot_id, visitor_id, created_at, last_activity_at, handler, \
     handler_id, handler_name, waiting_since, waiting_reason FROM sessions \
     WHERE tenant_id = $1 AND handler = 'waiting' AND (waiting_since, id) > ($2, $3) \
+    AND ($5::uuid IS NULL OR bot_id = $5) AND ($6::uuid IS NULL OR visitor_id = $6) \
     ORDER BY waiting_since, id LIMIT $4";
 
 /// Most rows one page has.
@@ -191,6 +192,7 @@ pub async fn change_handler(
 /// The database could not.
 pub async fn list_waiting(
     scope: &TenantScope,
+    filter: SessionFilter,
     after: Option<SessionCursor>,
     limit: u32,
 ) -> Result<SessionPage, StorageError> {
@@ -202,7 +204,14 @@ pub async fn list_waiting(
     let rows = scope
         .query(
             LIST_WAITING,
-            &[&scope.tenant().0, &since, &id, &(i64::from(limit) + 1)],
+            &[
+                &scope.tenant().0,
+                &since,
+                &id,
+                &(i64::from(limit) + 1),
+                &filter.bot.map(|id| id.0),
+                &filter.visitor.map(|id| id.0),
+            ],
         )
         .await?;
     page(&rows, limit, "waiting_since")

@@ -329,6 +329,18 @@ async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_faile
         let entries = waiting.items.iter().filter(|item| item.id == session);
         assert_eq!(entries.count(), 1, "{session}");
     }
+    for (query, count) in [
+        (format!("bot={bot}"), 2),
+        (format!("bot={}", server.demo.bot), 0),
+    ] {
+        let path = format!("/v1/sessions?handler=waiting&limit=200&{query}");
+        let page: Page<Session> = caller.get(&path).await.json();
+        let ours = page
+            .items
+            .iter()
+            .filter(|item| [asks, failed].contains(&item.id));
+        assert_eq!(ours.count(), count, "{query}");
+    }
     let bad = json!({"escalation": {"keywords": ["", "ok"], "after_failures": 0}});
     let problem = caller
         .send("PATCH", &format!("/v1/bots/{bot}"), &bad)
