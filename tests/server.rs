@@ -106,6 +106,8 @@ mod resume;
 mod retry;
 #[path = "server/revoked.rs"]
 mod revoked;
+#[path = "server/rushes.rs"]
+mod rushes;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/speed.rs"]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::client::{Caller, Credentials, Device};
 use crate::server::{Setup, TestServer, quick, shared};
 
-async fn operator(server: &TestServer, id: &str, role: &str) -> Device {
+pub async fn operator(server: &TestServer, id: &str, role: &str) -> Device {
     let body = json!({"operator": {"id": id, "name": "Olga", "role": role}});
     let minted = Caller::new(server).post("/v1/tickets", &body).await;
     assert_eq!(minted.status, 201, "{minted:?}");
@@ -23,7 +23,7 @@ async fn operator(server: &TestServer, id: &str, role: &str) -> Device {
     Device::connect_as(server.address, &ticket).await.unwrap()
 }
 
-fn takeover(session: SessionId) -> ClientFrame {
+pub fn takeover(session: SessionId) -> ClientFrame {
     ClientFrame::Takeover(Takeover {
         reference: Some("take".into()),
         session,
@@ -31,7 +31,7 @@ fn takeover(session: SessionId) -> ClientFrame {
     })
 }
 
-fn release(session: SessionId) -> ClientFrame {
+pub fn release(session: SessionId) -> ClientFrame {
     let reference = None;
     ClientFrame::Release(Release { reference, session })
 }
