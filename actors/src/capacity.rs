@@ -70,6 +70,9 @@ pub const POOL_MAILBOX: usize = 4_096;
 /// Mailbox of a tenant: rare configuration changes only.
 pub const TENANT_MAILBOX: usize = 64;
 
+/// Mailbox of the lease keeper: nothing is sent to it, it works by its clock.
+pub const LEASE_MAILBOX: usize = 4;
+
 /// Mailbox of a reply: nothing is sent to it but its cancellation.
 pub const REPLY_MAILBOX: usize = 4;
 

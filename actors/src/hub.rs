@@ -71,7 +71,7 @@ impl Hub {
             let (ports, sessions) = (ports.clone(), sessions.clone());
             Permanent::start(
                 "lease_keeper",
-                capacity::TENANT_MAILBOX,
+                capacity::LEASE_MAILBOX,
                 fatal.clone(),
                 move || LeaseKeeper::new(ports.clone(), sessions.clone()),
             )

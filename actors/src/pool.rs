@@ -84,12 +84,17 @@ struct Asking {
     place: watch::Sender<Option<Place>>,
     /// When what was told last will have passed.
     promised: Instant,
+    told_at: Instant,
     grant: oneshot::Sender<Result<Permit, Rejection>>,
 }
 
 impl Asking {
-    /// Tells a place that says something new: also when the time told last has passed without a slot.
+    /// Tells a place that says something new: also when the time told last has passed without a slot. Nobody is
+    /// told more often than places are told at all.
     fn tell(&mut self, now: Instant, place: Place) {
+        if self.place.borrow().is_some() && now < self.told_at + PLACE_INTERVAL {
+            return;
+        }
         let promised = self.promised;
         let is_new = self.place.send_if_modified(|told| {
             let is_known = told.is_some_and(|told| {
@@ -102,6 +107,7 @@ impl Asking {
         });
         if is_new {
             self.promised = now + place.eta;
+            self.told_at = now;
         }
     }
 }
@@ -293,6 +299,7 @@ impl Handler<Acquire> for LlmPool {
             model: request.model.clone(),
             place,
             promised: now,
+            told_at: now,
             grant,
         };
         let admitted = self.state.admit(now, request);

@@ -194,7 +194,7 @@ pub(super) fn hub_config(
         tenant: DefaultLimits {
             connections: limits.connections_per_tenant,
             sessions: u32::try_from(limits.sessions).unwrap_or(u32::MAX),
-            messages_per_second: MESSAGES_PER_TENANT,
+            messages_per_second: limits.messages_per_second_per_tenant,
         },
         visitor: VisitorLimits {
             messages_per_second: limits.rates.messages_per_second,
@@ -205,10 +205,6 @@ pub(super) fn hub_config(
         max_sessions: limits.sessions,
     }
 }
-
-/// Messages a second of a tenant whose record names no limit: what one node commits, so that no single
-/// tenant can take more than all of it.
-const MESSAGES_PER_TENANT: u32 = 20_000;
 
 /// Who may speak for others.
 pub(super) fn proxies(server: &ServerConfig) -> Proxies {
@@ -283,5 +279,19 @@ pub(super) fn connection_config(config: &Config) -> ConnectionConfig {
         },
         messages_per_second: limits.rates.messages_per_second,
         messages_burst: limits.rates.messages_burst,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Inputs;
+
+    #[test]
+    fn storage_and_configuration_have_the_same_defaults() {
+        let (config, _) = Config::load(&Inputs::none()).unwrap();
+        let defaults = || DatabaseConfig::new(DatabaseUrl::new("postgresql://u@h/db"));
+        let settled = settle(&config, defaults());
+        assert_eq!(format!("{settled:?}"), format!("{:?}", defaults()));
     }
 }

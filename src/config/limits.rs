@@ -13,6 +13,8 @@ pub struct LimitsConfig {
     pub connections: usize,
     /// Most connections of one tenant.
     pub connections_per_tenant: u32,
+    /// Messages a second of one tenant.
+    pub messages_per_second_per_tenant: u32,
     /// Most connections from one IP address. Loopback addresses are not counted.
     pub connections_per_ip: u32,
     /// What strangers may ask for.
@@ -86,6 +88,14 @@ impl LimitsConfig {
             connections_per_tenant: from.count(
                 key("connections_per_tenant", "Most connections of one tenant."),
                 50_000,
+                1..=10_000_000,
+            ),
+            messages_per_second_per_tenant: from.count(
+                key(
+                    "messages_per_second_per_tenant",
+                    "Messages a second of one tenant whose record names no other number.",
+                ),
+                20_000,
                 1..=10_000_000,
             ),
             connections_per_ip: from.count(

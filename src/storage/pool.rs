@@ -91,18 +91,18 @@ pub struct DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// The defaults for a database at `url`.
+    /// The defaults for a database at `url`: those of the configuration.
     pub fn new(url: DatabaseUrl) -> Self {
         Self {
             url,
             migration_url: None,
-            app_connections: 16,
+            app_connections: 8,
             writer_connections: 4,
-            wait_timeout: Duration::from_millis(1_500),
+            wait_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(3),
             recycle_timeout: Duration::from_secs(1),
             statement_timeout: Duration::from_secs(5),
-            lock_timeout: Duration::from_secs(3),
+            lock_timeout: Duration::from_secs(2),
             idle_in_transaction_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(6),
             migration_timeout: Duration::from_mins(1),

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod waits;
+
 fn any(route: &[usize]) -> Request {
     of(SessionId::generate(), route)
 }
