@@ -22,7 +22,8 @@ impl Outcome {
             assert!(end.is_none(), "{event:?} after {end:?}");
             match event {
                 Ok(UpstreamEvent::Alive) => assert!(text.is_empty(), "alive after text"),
-                Ok(UpstreamEvent::Used(usage)) => counted = Some(usage),
+                // Depends on where the bytes were cut: text after a count takes it back.
+                Ok(UpstreamEvent::Used(_)) => {}
                 Ok(UpstreamEvent::Text(piece)) => {
                     assert!(!piece.is_empty(), "an empty piece");
                     text.push_str(&piece);

@@ -147,9 +147,11 @@ impl Answer {
             }
             None => {}
         }
+        // A good end tells it itself.
+        let ends_well = matches!(self.stage, Stage::Over(Ok(_)) | Stage::Told);
         if self.untold.take().is_some()
             && let Some(usage) = self.counted()
-            && !self.is_over()
+            && !ends_well
         {
             out.push_back(Ok(UpstreamEvent::Used(usage)));
         }
