@@ -200,6 +200,8 @@ for (const viewport of [DESKTOP, PHONE]) {
     // Nobody asked to write: the page keeps its focus, and a phone its keyboard down.
     assert.equal(await page.evaluate(() => document.activeElement?.localName), "body");
     await frame.click("[aria-label='Close chat']");
+    // The page learns of it by a message.
+    await page.waitForSelector("iframe", { state: "hidden" });
     await page.reload();
     await page.waitForSelector(LAUNCHER);
     await page.waitForTimeout(300);
