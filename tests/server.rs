@@ -70,6 +70,8 @@ mod floods;
 mod frames;
 #[path = "server/handshake.rs"]
 mod handshake;
+#[path = "server/homes.rs"]
+mod homes;
 #[path = "server/http.rs"]
 mod http;
 #[path = "server/kills.rs"]

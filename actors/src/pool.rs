@@ -7,8 +7,10 @@
 mod classes;
 mod handle;
 mod health;
+mod limit;
 mod prediction;
 mod queue;
+mod route;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub(crate) use handle::{Outcome, Permit, PoolHandle, Request};
+pub(crate) use route::Route;
 
 use crate::ports::Upstream;
 use crate::rejection::Rejection;
@@ -201,7 +204,7 @@ impl LlmPool {
             let Some(asking) = self.asking.remove(&ticket) else {
                 continue;
             };
-            metrics::counter!("hubbub_llm_refused_total").increment(1);
+            count_refused("shed");
             let eta = asking.place.borrow().map(|place| place.eta);
             // Whoever asked may be gone.
             drop(asking.grant.send(Err(full(eta.unwrap_or_default()))));
@@ -252,17 +255,23 @@ impl LlmPool {
         for (class, depth) in self.state.depths() {
             metrics::gauge!("hubbub_llm_queue_length", "class" => class.as_str()).set(depth as f64);
         }
-        metrics::gauge!("hubbub_llm_slots_busy").set(f64::from(self.state.busy()));
+        let now = Instant::now();
         let upstreams = self.config.upstreams.iter();
-        for (upstream, health) in upstreams.zip(self.state.health(Instant::now())) {
-            let (is_open, is_set_aside) = health;
-            let name = upstream.name().to_owned();
-            metrics::gauge!("hubbub_llm_breaker_open", "upstream" => name.clone())
-                .set(f64::from(u8::from(is_open)));
-            metrics::gauge!("hubbub_llm_set_aside", "upstream" => name)
-                .set(f64::from(u8::from(is_set_aside)));
+        for (upstream, health) in upstreams.zip(self.state.upstreams()) {
+            let name = || upstream.name().to_owned();
+            metrics::gauge!("hubbub_llm_slots", "upstream" => name()).set(health.limit());
+            metrics::gauge!("hubbub_llm_slots_busy", "upstream" => name()).set(health.busy());
+            metrics::gauge!("hubbub_llm_breaker_open", "upstream" => name())
+                .set(f64::from(u8::from(health.is_open())));
+            metrics::gauge!("hubbub_llm_set_aside", "upstream" => name())
+                .set(f64::from(u8::from(health.is_set_aside_for_any(now))));
         }
     }
+}
+
+/// Counts one who gets no slot.
+fn count_refused(reason: &'static str) {
+    metrics::counter!("hubbub_llm_refused_total", "reason" => reason).increment(1);
 }
 
 /// There is no room to wait; this long until there may be.
@@ -318,10 +327,15 @@ impl Handler<Acquire> for LlmPool {
                 self.record();
                 return;
             }
-            Admission::Full(eta) => full(eta),
-            Admission::NoUpstream => Rejection::unavailable(),
+            Admission::Full(eta) => {
+                count_refused("full");
+                full(eta)
+            }
+            Admission::NoUpstream => {
+                count_refused("no_upstream");
+                Rejection::unavailable()
+            }
         };
-        metrics::counter!("hubbub_llm_refused_total").increment(1);
         drop(asking.grant.send(Err(refused)));
     }
 }
@@ -348,7 +362,7 @@ impl Handler<Learn> for LlmPool {
         if learn.generation == self.generation {
             let change = self
                 .state
-                .learn(Instant::now(), learn.index, &learn.returned);
+                .learn(Instant::now(), learn.index, &learn.returned, learn.wait);
             self.tell_change(learn.index, change);
             if change.is_some() {
                 self.grant_waiting();

@@ -52,6 +52,8 @@ pub(crate) struct ReplyTask {
     pub(crate) bot: Arc<BotConfig>,
     pub(crate) absence: Absence,
     pub(crate) tab: Tab,
+    /// The upstream that has read the conversation last.
+    pub(crate) read_by: Option<String>,
 }
 
 /// Stops the reply: its stream is dropped, which closes the upstream's request.
@@ -144,23 +146,31 @@ impl Work {
 
     /// Attempts an answer until there is one, or no more is to be attempted.
     async fn answer(&self) -> Result<ReplyEnd, Stopped> {
-        let mut route = self.ports.pool.route(&self.task.bot.route);
-        if route.is_empty() {
+        let pool = &self.ports.pool;
+        let ReplyTask {
+            bot,
+            to,
+            session,
+            read_by,
+            ..
+        } = &self.task;
+        let mut route = pool.route(&bot.route, *session, read_by.as_deref());
+        if route.upstreams.is_empty() {
             return Err(Stopped::Rejected(Rejection::unavailable()));
         }
-        let Conversation { said, has_budget } = self.conversation(&route).await?;
-        let ReplyTask { bot, to, .. } = &self.task;
+        let Conversation { said, has_budget } = self.conversation(&route.upstreams).await?;
         // What cannot read as much is not asked.
-        route.retain(|(_, window)| prompt::fitting(bot, &said, *to, *window).is_some());
-        let largest = route.iter().map(|(_, window)| *window).max();
-        let turns = largest.and_then(|window| self.turns(&said, window));
+        let reads = |index: &usize| prompt::fitting(bot, &said, *to, pool.window(*index)).is_some();
+        route.upstreams.retain(reads);
+        let turns = self
+            .largest_window(&route.upstreams)
+            .and_then(|window| self.turns(&said, window));
         let turns = turns.ok_or(Stopped::Rejected(ends::too_large()))?;
         let tokens = usage::prompt_tokens(&turns);
         drop(turns);
         let prompt = Prompt { said, tokens };
-        let route: Vec<usize> = route.into_iter().map(|(index, _)| index).collect();
         if has_budget {
-            self.reserve(&route, tokens).await?;
+            self.reserve(&route.upstreams, tokens).await?;
         }
         let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
         // The pause before an upstream is asked again.
@@ -309,6 +319,7 @@ impl Work {
             input_tokens: prompt.tokens,
             max_output_tokens: bot.max_output_tokens,
             route: attempts.left().collect(),
+            home: attempts.home(),
             tried: attempts.tried().to_vec(),
         };
         let (place, mut places) = watch::channel(None);
@@ -330,14 +341,14 @@ impl Work {
 
     /// The conversation, as much of it as the largest window of the route holds. Read before there is a slot:
     /// none is held while the database works, nor the database's while the answer streams.
-    async fn conversation(&self, route: &[(usize, u32)]) -> Result<Conversation, Stopped> {
+    async fn conversation(&self, route: &[usize]) -> Result<Conversation, Stopped> {
         let ReplyTask {
             tenant,
             session,
             to,
             ..
         } = self.task;
-        let largest = route.iter().map(|(_, window)| *window).max();
+        let largest = self.largest_window(route);
         let size = prompt::page_size(largest.unwrap_or_default());
         let read = self.ports.store.list_prompt(tenant, session, to, size);
         let read = read.await.map_err(Stopped::store)?;
@@ -345,6 +356,12 @@ impl Work {
             said: turns::conversation(read.said, to),
             ..read
         })
+    }
+
+    /// Tokens that whoever can read most of the route can read.
+    fn largest_window(&self, route: &[usize]) -> Option<u32> {
+        let windows = route.iter().map(|index| self.ports.pool.window(*index));
+        windows.max()
     }
 
     /// Sets aside what the answer may cost at most.

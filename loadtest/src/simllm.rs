@@ -13,16 +13,19 @@ mod behaviour;
 mod completion;
 mod connection;
 mod http;
+mod prefixes;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use answer::{answer_text, answer_token};
+use prefixes::{Prefixes, Prompt};
+
 pub use behaviour::{Behaviour, BehaviourPatch, Fate, InvalidBehaviour, Mode};
 
 /// A running simulated upstream; stops when dropped.
@@ -42,6 +45,7 @@ pub fn serve(listener: TcpListener, behaviour: Behaviour) -> std::io::Result<Sim
     let shared = Arc::new(Shared {
         behaviour: RwLock::new(behaviour),
         tally: Tally::default(),
+        prefixes: Mutex::default(),
     });
     let accept_loop = tokio::spawn(accept(listener, Arc::clone(&shared)));
     Ok(SimLlm {
@@ -118,6 +122,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<(
 struct Shared {
     behaviour: RwLock<Behaviour>,
     tally: Tally,
+    prefixes: Mutex<Prefixes>,
 }
 
 impl Shared {
@@ -133,6 +138,21 @@ impl Shared {
             .behaviour
             .write()
             .unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
+
+    /// Tokens of the prompt that need not be read again.
+    fn cached(&self, prompt: &Prompt) -> u64 {
+        let prefixes = self.prefixes.lock();
+        prefixes
+            .unwrap_or_else(PoisonError::into_inner)
+            .cached(prompt)
+    }
+
+    fn remember(&self, prompt: &Prompt) {
+        let prefixes = self.prefixes.lock();
+        prefixes
+            .unwrap_or_else(PoisonError::into_inner)
+            .remember(prompt);
     }
 }
 
@@ -157,6 +177,8 @@ pub struct Counters {
     pub tokens: u64,
     /// Tokens of prompts that were read: those of every request whose answer was begun.
     pub prompt_tokens: u64,
+    /// Of those, tokens that had not to be read again: `prefix_cache`.
+    pub cached_tokens: u64,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +192,7 @@ struct Tally {
     refused: AtomicU64,
     tokens: AtomicU64,
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
 }
 
 /// How a request ended.
@@ -205,9 +228,9 @@ impl Tally {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn prompt(&self, tokens: usize) {
-        self.prompt_tokens
-            .fetch_add(tokens as u64, Ordering::Relaxed);
+    fn prompt(&self, tokens: u64, cached: u64) {
+        self.prompt_tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.cached_tokens.fetch_add(cached, Ordering::Relaxed);
     }
 
     fn counters(&self) -> Counters {
@@ -222,6 +245,7 @@ impl Tally {
             refused: read(&self.refused),
             tokens: read(&self.tokens),
             prompt_tokens: read(&self.prompt_tokens),
+            cached_tokens: read(&self.cached_tokens),
         }
     }
 
@@ -235,6 +259,7 @@ impl Tally {
             &self.refused,
             &self.tokens,
             &self.prompt_tokens,
+            &self.cached_tokens,
         ] {
             counter.store(0, Ordering::Relaxed);
         }

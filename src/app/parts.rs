@@ -234,7 +234,8 @@ const REQUEST_PLACES: usize = 512;
 /// How many sockets there may be, and how many of them WebSockets, with so many open files.
 pub(super) fn socket_bounds(config: &Config, files: usize) -> (SocketBounds, usize) {
     let limits = &config.limits;
-    let slots: u32 = config.upstreams.iter().map(|upstream| upstream.slots).sum();
+    let slots = config.upstreams.iter().map(|upstream| upstream.slots.end());
+    let slots: u32 = slots.sum();
     let database = &config.database;
     let ours =
         OTHER_FILES + slots as usize + database.app_connections + database.writer_connections;

@@ -171,7 +171,7 @@ fn upstreams_come_from_file_and_environment_together() {
         config.upstreams[0].base_url,
         BaseUrl::Http("http://127.0.0.1:9/v1".into())
     );
-    assert_eq!(config.upstreams[0].slots, 7);
+    assert_eq!(config.upstreams[0].slots, 7..=7);
     assert_eq!(
         config.upstreams[1].base_url,
         BaseUrl::Unix("/run/b.sock".into())
@@ -183,6 +183,14 @@ fn upstreams_come_from_file_and_environment_together() {
 #[test]
 fn upstreams_must_be_complete_unique_and_routes_known() {
     assert_eq!(problems("[[upstreams]]\nslots = 1\n").len(), 3);
+    let found_out = format!("{UPSTREAM}slots = 9\nmin_slots = 3\ngroup = 'gpu'\n");
+    let upstream = &load(&found_out).unwrap().0.upstreams[0];
+    assert_eq!(
+        (upstream.slots.clone(), upstream.group.as_deref()),
+        (3..=9, Some("gpu"))
+    );
+    let wrong = problems(&format!("{UPSTREAM}slots = 9\nmin_slots = 10\n"));
+    assert!(wrong[0].contains("min_slots"), "{wrong:?}");
     assert!(problems(&format!("{UPSTREAM}{UPSTREAM}"))[0].contains("upstreams.1.name (file)"));
     let routed = format!("{UPSTREAM}[llm]\ndefault_route = ['a', 'z']\n");
     assert!(problems(&routed)[0].contains("names no upstream: z; allowed: a"));

@@ -1,6 +1,7 @@
 //! `[[upstreams]]`: who answers.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,8 +42,10 @@ pub struct UpstreamConfig {
     pub model: String,
     /// Sent as a bearer token, or in the header that the dialect names.
     pub api_key: Option<Secret>,
-    /// Most requests at once.
-    pub slots: u32,
+    /// Upstreams with the same are equals.
+    pub group: Option<String>,
+    /// Most requests at once; where the limit is to be found out, between these.
+    pub slots: RangeInclusive<u32>,
     /// Most tokens in prompt and answer together.
     pub context_tokens: u32,
     /// How long it is waited for.
@@ -161,11 +164,24 @@ impl UpstreamConfig {
             check::api_key,
             |_| "***".to_owned(),
         );
+        let group = from.parsed(
+            key(
+                "group",
+                "Upstreams of one group are equals: a conversation keeps to one of them, so that its prefix cache is used. \
+                 Default: no equals.",
+            )
+            .example("\"gpu\""),
+            "1 to 64 of a-z, 0-9, - and _",
+            None,
+            check::name,
+            Clone::clone,
+        );
         Self {
             name: name.unwrap_or_default(),
+            group,
             base_url: base_url.unwrap_or_else(|| BaseUrl::Http(String::new())),
             model: model.unwrap_or_default(),
-            slots: from.count(key("slots", "Most requests at once."), 32, 1..=100_000),
+            slots: slots(from, section),
             context_tokens: from.count(
                 key(
                     "context_tokens",
@@ -220,6 +236,24 @@ impl UpstreamTimeouts {
             ),
         }
     }
+}
+
+fn slots(from: &mut Reader, section: &str) -> RangeInclusive<u32> {
+    let most = from.count(key("slots", "Most requests at once."), 32, 1..=100_000);
+    let least = from.count(
+        key(
+            "min_slots",
+            "With less than slots, the server finds out between the two how many requests the upstream serves without \
+             slowing down. Default: slots, which is fixed.",
+        )
+        .example("8"),
+        most,
+        1..=100_000,
+    );
+    if least > most {
+        from.refuse(section, "min_slots", "is more than slots", "at most slots");
+    }
+    least..=most
 }
 
 /// The URL without its query, and the query. A user in the URL would be logged with it.

@@ -84,7 +84,8 @@ impl LocalModel {
             base_url: self.base_url(),
             model: MODEL.to_owned(),
             api_key: None,
-            slots: self.slots,
+            group: None,
+            slots: self.slots..=self.slots,
             context_tokens: CONTEXT_TOKENS,
             timeouts: UpstreamTimeouts {
                 connect: Duration::from_secs(2),

@@ -20,6 +20,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -56,12 +57,16 @@ impl Upstream for OpenAiUpstream {
         &self.config.model
     }
 
-    fn slots(&self) -> u32 {
-        self.config.slots
+    fn slots(&self) -> RangeInclusive<u32> {
+        self.config.slots.clone()
     }
 
     fn context_tokens(&self) -> u32 {
         self.config.context_tokens
+    }
+
+    fn group(&self) -> Option<&str> {
+        self.config.group.as_deref()
     }
 
     fn stream(

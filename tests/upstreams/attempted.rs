@@ -17,7 +17,8 @@ fn upstream(peer: &Peer) -> OpenAiUpstream {
         base_url: BaseUrl::Http(peer.base_url.clone()),
         model: "none".into(),
         api_key: None,
-        slots: 4,
+        group: None,
+        slots: 4..=4,
         context_tokens: 1_000,
         timeouts: UpstreamTimeouts {
             connect: Duration::from_secs(10),

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use hubbub_protocol::{ReplyClass, TenantId};
 
 use super::Request;
-use super::queue::{Charge, Cost, FairQueue};
+use super::queue::{Charge, Cost, FairQueue, Usable};
 use super::state::Ticket;
 
 /// So many grants go to classes before one that waits, at most, then one to it.
@@ -66,7 +66,7 @@ impl Classes {
     /// Takes the next request for which `usable` finds something, with what that is.
     pub(crate) fn next<T>(
         &mut self,
-        usable: impl Fn(&Request) -> Option<T>,
+        usable: impl Fn(&Request) -> Option<Usable<T>>,
     ) -> Option<(Ticket, T, Charge)> {
         let mut order: Vec<usize> = (0..self.0.len()).collect();
         // Sorting is stable: whoever was passed over too often comes first, the others in their order.
@@ -161,6 +161,7 @@ mod tests {
             input_tokens: 10,
             max_output_tokens: 10,
             route: vec![0],
+            home: None,
             tried: Vec::new(),
         }
     }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     fn next(classes: &mut Classes) -> Option<u64> {
-        let (ticket, (), charge) = classes.next(|_| Some(()))?;
+        let (ticket, (), charge) = classes.next(|_| Some(Usable::FREE))?;
         classes.settle(&charge, Cost(30));
         Some(ticket.0)
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::health::{Returned, Used};
 use super::queue::{Cost, Progress};
-use super::{LlmPool, Place, PoolConfig};
+use super::{LlmPool, Place, PoolConfig, Route, count_refused};
 use crate::capacity;
 use crate::ports::{Upstream, UpstreamError};
 use crate::rejection::Rejection;
@@ -23,8 +23,10 @@ pub(crate) enum Outcome {
     Answered,
     /// It took the request, and ended it for a reason that lies in the request.
     Responded,
-    /// It failed, and may fail others too; perhaps it said for how long.
-    Faulty(Option<Duration>),
+    /// It failed, and may fail others too.
+    Faulty,
+    /// It has too much to do; perhaps it said for how long.
+    Busy(Option<Duration>),
     /// It takes no request like this one, whatever it asks.
     Misconfigured,
     /// Nothing is known of it: nobody waited for its answer.
@@ -36,12 +38,12 @@ impl From<UpstreamError> for Outcome {
         match error {
             UpstreamError::Refused | UpstreamError::Filtered => Self::Responded,
             UpstreamError::Misconfigured => Self::Misconfigured,
-            UpstreamError::Busy(pause) => Self::Faulty(pause),
+            UpstreamError::Busy(pause) => Self::Busy(pause),
             UpstreamError::Unreachable
             | UpstreamError::TimedOut
             | UpstreamError::Failed
             | UpstreamError::Cut
-            | UpstreamError::Garbage => Self::Faulty(None),
+            | UpstreamError::Garbage => Self::Faulty,
         }
     }
 }
@@ -67,6 +69,9 @@ pub(crate) struct Request {
     pub(crate) max_output_tokens: u32,
     /// Upstreams that will do, best first.
     pub(crate) route: Vec<usize>,
+    /// The first of them, if it is one of several equals: it has read this conversation before, the others
+    /// have not.
+    pub(crate) home: Option<usize>,
     /// Those that have failed this reply, as often as they did: others go first.
     pub(crate) tried: Vec<usize>,
 }
@@ -100,6 +105,7 @@ impl Permit {
                 outcome: Outcome::Answered,
                 ..self.returned.clone()
             },
+            wait: self.held_since.elapsed(),
         };
         // If the pool is too busy for it, it learns it from the end of the answer.
         drop(self.pool.actor.try_send(learn));
@@ -166,6 +172,8 @@ pub(super) struct Learn {
     pub(super) index: usize,
     pub(super) generation: u64,
     pub(super) returned: Returned,
+    /// From the request to the first word.
+    pub(super) wait: Duration,
 }
 
 /// The pool's own handle, which it finds once it exists.
@@ -204,14 +212,21 @@ impl PoolHandle {
         self.config.first_sign_wait
     }
 
-    /// The upstreams of a bot's route, best first, each with the tokens that it can read and write.
-    pub(crate) fn route(&self, names: &[String]) -> Vec<(usize, u32)> {
-        let with_window = |index: usize| {
-            let upstream = self.config.upstreams.get(index)?;
-            Some((index, upstream.context_tokens()))
-        };
-        let route = self.config.resolve(names).into_iter();
-        route.filter_map(with_window).collect()
+    /// The upstreams of a bot's route, best first for this session, which one of them has read last.
+    pub(crate) fn route(
+        &self,
+        names: &[String],
+        session: SessionId,
+        read_by: Option<&str>,
+    ) -> Route {
+        let route = self.config.resolve(names);
+        Route::of_session(session, read_by, &route, &self.config.upstreams)
+    }
+
+    /// Tokens that an upstream can read and write.
+    pub(crate) fn window(&self, index: usize) -> u32 {
+        let upstream = self.config.upstreams.get(index);
+        upstream.map_or(0, |upstream| upstream.context_tokens())
     }
 
     /// Names of these upstreams, each with the model that answers where `model` is asked for.
@@ -247,11 +262,16 @@ impl PoolHandle {
         match tokio::time::timeout_at(until, granted).await {
             Ok(Ok(result)) => result,
             Ok(Err(_pool_died)) => Err(Rejection::unavailable()),
-            // Too many wait, or nobody answers.
-            Err(_elapsed) if places.borrow().is_none_or(|place| !place.paused) => {
-                Err(Rejection::overloaded())
+            Err(_elapsed) => {
+                count_refused("waited");
+                // Too many wait, or nobody answers.
+                let is_paused = places.borrow().is_some_and(|place| place.paused);
+                Err(if is_paused {
+                    Rejection::unavailable()
+                } else {
+                    Rejection::overloaded()
+                })
             }
-            Err(_elapsed) => Err(Rejection::unavailable()),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! Only what says something of the upstream counts. One conversation that makes it fail each time is no
 //! reason to keep everybody else away, so failures count once a session.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
 use super::Outcome;
+use super::limit::Limit;
 use super::state::Ticket;
 
 /// Sessions whose attempts failed in a row, with no answer in between, that open the breaker.
@@ -49,8 +51,8 @@ struct SetAside {
 
 /// One upstream, as the pool sees it.
 #[derive(Debug)]
-pub(super) struct Health {
-    total: u32,
+pub(crate) struct Health {
+    limit: Limit,
     busy: u32,
     breaker: Breaker,
     /// Kept after its time, until it answers: so it is told once.
@@ -83,17 +85,18 @@ pub(crate) enum Change {
 }
 
 impl Health {
-    pub(super) fn new(total: u32) -> Self {
+    pub(super) fn new(slots: RangeInclusive<u32>) -> Self {
         Self {
-            total,
+            limit: Limit::new(*slots.start(), *slots.end()),
             busy: 0,
             breaker: Breaker::Closed { failed: Vec::new() },
             set_aside: Vec::new(),
         }
     }
 
-    pub(super) fn total(&self) -> u32 {
-        self.total
+    /// Slots it has now.
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.now()
     }
 
     pub(super) fn busy(&self) -> u32 {
@@ -107,7 +110,7 @@ impl Health {
             Breaker::Open { until } => now >= until,
             Breaker::HalfOpen { .. } => false,
         };
-        takes && self.busy < self.total
+        takes && self.busy < self.limit()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -161,6 +164,11 @@ impl Health {
         self.learn(now, returned)
     }
 
+    /// An answer has begun, so long after it was asked for.
+    pub(super) fn first_word(&mut self, wait: Duration) {
+        self.limit.first_word(wait, self.busy);
+    }
+
     /// Learns how an attempt went, or goes.
     pub(super) fn learn(&mut self, now: Instant, returned: &Returned) -> Option<Change> {
         let is_probe =
@@ -171,7 +179,11 @@ impl Health {
                 self.answered(is_probe)
             }
             Outcome::Responded => is_probe.then(|| self.close()),
-            Outcome::Faulty(pause) => self.failed(now, returned.session, pause, is_probe),
+            Outcome::Faulty => self.failed(now, returned.session, None, is_probe),
+            Outcome::Busy(pause) => {
+                self.limit.overloaded(now);
+                self.failed(now, returned.session, pause, is_probe)
+            }
             Outcome::Misconfigured => {
                 // It is reached, and that is all a probe can find out.
                 let closed = is_probe.then(|| self.close());

@@ -76,6 +76,7 @@ mod tests {
             input_tokens: 100,
             max_output_tokens,
             route: vec![0],
+            home: None,
             tried: Vec::new(),
         };
         let mut predictions = Predictions::default();

@@ -21,6 +21,29 @@ use super::state::Ticket;
 /// Counters are kept in these parts of a token, so that weights divide them exactly enough.
 const PARTS: u64 = 1_000;
 
+/// How often a request may be passed over for another of its tenant, because what is free has read that one's
+/// conversation before.
+const PASSED_AT_MOST: u32 = 32;
+
+/// As many are looked at for that.
+const LOOKED_AT: usize = 64;
+
+/// Something that a waiting request can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usable<T> {
+    pub(crate) what: T,
+    /// It has read the conversation before, or is as good as any other.
+    pub(crate) is_home: bool,
+}
+
+#[cfg(test)]
+impl Usable<()> {
+    pub(crate) const FREE: Self = Self {
+        what: (),
+        is_home: true,
+    };
+}
+
 /// Work that was given, or is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(pub(crate) u64);
@@ -91,12 +114,53 @@ impl Line {
     fn is_here(&self) -> bool {
         self.sessions.0.values().any(Counter::is_here)
     }
+
+    /// The first for which there is something. Where that is not its home it lets others go before, a limited
+    /// number of times: one that is at home there, or the one that has least to be read again.
+    fn next<T>(
+        &mut self,
+        usable: impl Fn(&Request) -> Option<Usable<T>>,
+    ) -> Option<((u64, Ticket), T)> {
+        let mut candidates = self
+            .waiting
+            .iter()
+            .filter_map(
+                |(
+                    key,
+                    Waiting {
+                        request, passed, ..
+                    },
+                )| {
+                    Some((*key, request.input_tokens, *passed, usable(request)?))
+                },
+            )
+            .take(LOOKED_AT);
+        let (first, tokens, passed, found) = candidates.next()?;
+        let mut best = (first, tokens, found.what);
+        if !found.is_home && passed < PASSED_AT_MOST {
+            for (key, tokens, _, found) in candidates {
+                if found.is_home || tokens < best.1 {
+                    best = (key, tokens, found.what);
+                }
+                if found.is_home {
+                    break;
+                }
+            }
+        }
+        let (key, _, what) = best;
+        if key != first {
+            self.waiting.get_mut(&first)?.passed += 1;
+        }
+        Some((key, what))
+    }
 }
 
 #[derive(Debug)]
 struct Waiting {
     request: Request,
     cost: Cost,
+    /// How often one of its tenant was served before its turn.
+    passed: u32,
 }
 
 impl FairQueue {
@@ -118,8 +182,14 @@ impl FairQueue {
         let tenant = request.tenant;
         let (line, turn) = self.enter(&request);
         line.cost = line.cost.saturating_add(cost.0);
-        line.waiting
-            .insert((turn, ticket), Waiting { request, cost });
+        line.waiting.insert(
+            (turn, ticket),
+            Waiting {
+                request,
+                cost,
+                passed: 0,
+            },
+        );
         self.waiting.insert(ticket, (tenant, turn));
     }
 
@@ -134,19 +204,19 @@ impl FairQueue {
         self.serve(ticket, request, cost)
     }
 
-    /// Takes the next request for which `usable` finds something, with what that is.
+    /// Takes the next request for which `usable` finds something, with what that is. Which tenant is next does
+    /// not depend on what is free; which of its sessions may, for a while.
     pub(crate) fn next<T>(
         &mut self,
-        usable: impl Fn(&Request) -> Option<T>,
+        usable: impl Fn(&Request) -> Option<Usable<T>>,
     ) -> Option<(Ticket, T, Charge)> {
         let mut tenants: Vec<_> = self.fronts().collect();
         tenants.sort_unstable();
-        let (tenant, key, found) = tenants.into_iter().find_map(|(.., tenant)| {
-            let mut waiting = self.lines.get(&tenant)?.waiting.iter();
-            waiting.find_map(|(key, waiting)| Some((tenant, *key, usable(&waiting.request)?)))
-        })?;
+        let (tenant, (key, found)) = tenants
+            .into_iter()
+            .find_map(|(.., tenant)| Some((tenant, self.lines.get_mut(&tenant)?.next(&usable)?)))?;
         let line = self.lines.get_mut(&tenant)?;
-        let Waiting { request, cost } = line.waiting.remove(&key)?;
+        let Waiting { request, cost, .. } = line.waiting.remove(&key)?;
         line.cost = line.cost.saturating_sub(cost.0);
         self.waiting.remove(&key.1);
         let charge = self.serve(key.1, &request, cost);

@@ -1,6 +1,7 @@
 //! The pool's rules, without clocks or channels: who gets which upstream, and who waits for one.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hubbub_protocol::{BotId, ReplyClass};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::classes::Classes;
 use super::health::{Change, Health, Returned};
 use super::prediction::Predictions;
-use super::queue::{Charge, Cost, Progress};
+use super::queue::{Charge, Cost, Progress, Usable};
 use super::{Outcome, Place, Request};
 
 /// Assumed length of an answer until one has been seen.
@@ -52,7 +53,7 @@ pub(crate) struct PoolState {
 }
 
 impl PoolState {
-    pub(crate) fn new(slots: Vec<u32>, queue_len: usize) -> Self {
+    pub(crate) fn new(slots: Vec<RangeInclusive<u32>>, queue_len: usize) -> Self {
         Self {
             upstreams: slots.into_iter().map(Health::new).collect(),
             queue: Classes::default(),
@@ -125,14 +126,17 @@ impl PoolState {
         self.upstreams.get_mut(index)?.release(now, returned)
     }
 
-    /// Learns from an attempt that goes on.
+    /// Learns from an attempt that goes on, and whose answer began after so long.
     pub(crate) fn learn(
         &mut self,
         now: Instant,
         index: usize,
         returned: &Returned,
+        wait: Duration,
     ) -> Option<Change> {
-        self.upstreams.get_mut(index)?.learn(now, returned)
+        let upstream = self.upstreams.get_mut(index)?;
+        upstream.first_word(wait);
+        upstream.learn(now, returned)
     }
 
     /// Takes the first of the queue for whom a slot is free; those who are `gone` leave it unserved.
@@ -147,7 +151,13 @@ impl PoolState {
             return None;
         }
         let mut queue = std::mem::take(&mut self.queue);
-        let next = queue.next(|request| Some((self.pick(now, request)?, request.bot)));
+        let next = queue.next(|request| {
+            let index = self.pick(now, request)?;
+            Some(Usable {
+                what: (index, request.bot),
+                is_home: self.is_home(now, request, index),
+            })
+        });
         self.queue = queue;
         let (ticket, (index, bot), charge) = next?;
         self.occupy(now, ticket, index, (charge, bot));
@@ -179,15 +189,8 @@ impl PoolState {
         self.queue.depths()
     }
 
-    pub(crate) fn busy(&self) -> u32 {
-        self.upstreams.iter().map(Health::busy).sum()
-    }
-
-    /// Of each upstream: whether its breaker is open, and whether it is set aside.
-    pub(crate) fn health(&self, now: Instant) -> impl Iterator<Item = (bool, bool)> {
-        self.upstreams
-            .iter()
-            .map(move |upstream| (upstream.is_open(), upstream.is_set_aside_for_any(now)))
+    pub(crate) fn upstreams(&self) -> &[Health] {
+        &self.upstreams
     }
 
     fn anyone_could_use(&self, now: Instant, route: &[usize]) -> bool {
@@ -226,6 +229,17 @@ impl PoolState {
             .min_by_key(failures)
     }
 
+    /// Whether no other upstream would do better: none that works has read the conversation before.
+    fn is_home(&self, now: Instant, request: &Request, index: usize) -> bool {
+        let home = request.home.and_then(|home| self.upstreams.get(home));
+        let works = |home: &Health| {
+            !home.is_open()
+                && !home.is_set_aside(request.model.as_deref(), now)
+                && !home.failed_lately(request.session, now)
+        };
+        request.home == Some(index) || !home.is_some_and(works)
+    }
+
     fn occupy(&mut self, now: Instant, ticket: Ticket, index: usize, held: (Charge, BotId)) {
         self.held_for.insert(ticket, held);
         if let Some(upstream) = self.upstreams.get_mut(index) {
@@ -241,7 +255,7 @@ impl PoolState {
         let (mut slots, mut pause) = (0, Duration::MAX);
         for upstream in route {
             match upstream.pause(now) {
-                None => slots += upstream.total(),
+                None => slots += upstream.limit(),
                 Some(remaining) => pause = pause.min(remaining),
             }
         }

@@ -5,9 +5,16 @@ use std::collections::HashSet;
 use hubbub_protocol::{BotId, TenantId};
 use proptest::prelude::*;
 
+use super::health::Health;
 use super::*;
 
+mod homes;
 mod waits;
+
+fn pool_of(slots: &[u32], queue_len: usize) -> PoolState {
+    let fixed = slots.iter().map(|slots| *slots..=*slots);
+    PoolState::new(fixed.collect(), queue_len)
+}
 
 fn any(route: &[usize]) -> Request {
     of(SessionId::generate(), route)
@@ -24,6 +31,7 @@ fn of(session: SessionId, route: &[usize]) -> Request {
         input_tokens: 10,
         max_output_tokens: 10,
         route: route.to_vec(),
+        home: None,
         tried: Vec::new(),
     }
 }
@@ -68,14 +76,14 @@ fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Outcome) -
 /// An upstream that fails three sessions.
 fn open(pool: &mut PoolState, now: Instant) {
     for _ in 0..3 {
-        assert_eq!(ask(pool, now, any(&[0]), Outcome::Faulty(None)), 0);
+        assert_eq!(ask(pool, now, any(&[0]), Outcome::Faulty), 0);
     }
 }
 
 #[test]
 fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![1], 2);
+    let mut pool = pool_of(&[1], 2);
     let request = any(&[0]);
     let first = asked(&mut pool, now, request.clone());
     let Admission::Queued(second, place) = pool.admit(now, request.clone()) else {
@@ -98,7 +106,7 @@ fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
 #[test]
 fn an_upstream_that_keeps_failing_is_left_alone_and_tried_again_later() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 4], 2);
+    let mut pool = pool_of(&[4, 4], 2);
     open(&mut pool, now);
     assert_eq!(asked(&mut pool, now, any(&[0, 1])).1, 1);
     let later = now + Duration::from_secs(6);
@@ -117,7 +125,7 @@ fn an_upstream_that_keeps_failing_is_left_alone_and_tried_again_later() {
 #[test]
 fn a_probe_waits_for_no_stream_and_is_alone() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 4], 2);
+    let mut pool = pool_of(&[4, 4], 2);
     let streaming = asked(&mut pool, now, any(&[0]));
     open(&mut pool, now);
     let later = now + Duration::from_secs(6);
@@ -138,7 +146,7 @@ fn a_probe_waits_for_no_stream_and_is_alone() {
 #[test]
 fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4], 2);
+    let mut pool = pool_of(&[4], 2);
     open(&mut pool, now);
     let later = now + Duration::from_secs(6);
     assert_eq!(ask(&mut pool, later, any(&[0]), Outcome::Neutral), 0);
@@ -148,7 +156,10 @@ fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
         outcome: Outcome::Answered,
         ..probe.0
     };
-    assert_eq!(pool.learn(later, 0, &words), Some(Change::Closed));
+    assert_eq!(
+        pool.learn(later, 0, &words, Duration::from_millis(200)),
+        Some(Change::Closed)
+    );
     asked(&mut pool, later, any(&[0]));
 }
 
@@ -156,12 +167,12 @@ fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
 #[test]
 fn one_session_whose_prompt_always_fails_keeps_nobody_away() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4], 2);
+    let mut pool = pool_of(&[4], 2);
     let session = SessionId::generate();
-    for outcome in [Outcome::Faulty(None), Outcome::Responded].repeat(20) {
+    for outcome in [Outcome::Faulty, Outcome::Responded].repeat(20) {
         assert_eq!(ask(&mut pool, now, of(session, &[0]), outcome), 0);
     }
-    assert!(pool.health(now).all(|(is_open, _)| !is_open));
+    assert!(!pool.upstreams().iter().any(Health::is_open));
     // Neither do prompts that it refuses, whoever sends them.
     for _ in 0..20 {
         assert_eq!(ask(&mut pool, now, any(&[0]), Outcome::Responded), 0);
@@ -173,9 +184,9 @@ fn one_session_whose_prompt_always_fails_keeps_nobody_away() {
 #[test]
 fn a_session_that_an_upstream_failed_lately_asks_another_first() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 4], 2);
+    let mut pool = pool_of(&[4, 4], 2);
     let session = SessionId::generate();
-    let fails = Outcome::Faulty(None);
+    let fails = Outcome::Faulty;
     assert_eq!(ask(&mut pool, now, of(session, &[0, 1]), fails), 0);
     assert_eq!(asked(&mut pool, now, of(session, &[0, 1])).1, 1);
     assert_eq!(
@@ -191,7 +202,7 @@ fn a_session_that_an_upstream_failed_lately_asks_another_first() {
 #[test]
 fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 1], 2);
+    let mut pool = pool_of(&[4, 1], 2);
     let wrong = asked(&mut pool, now, any(&[0, 1]));
     assert_eq!(wrong.1, 0);
     let change = end(&mut pool, now, wrong, Outcome::Misconfigured);
@@ -214,14 +225,15 @@ fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
     let again = asked(&mut pool, later, any(&[0, 1]));
     assert_eq!(again.1, 0, "asked again after a while");
     assert_eq!(end(&mut pool, later, again, Outcome::Answered), None);
-    assert_eq!(pool.health(later).next(), Some((false, false)));
+    assert!(!pool.upstreams()[0].is_open());
+    assert!(!pool.upstreams()[0].is_set_aside_for_any(later));
 }
 
 // M9
 #[test]
 fn a_model_that_an_upstream_does_not_have_keeps_no_other_model_away() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 4], 2);
+    let mut pool = pool_of(&[4, 4], 2);
     let unknown = Request {
         model: Some("no-such-model".into()),
         ..any(&[0, 1])
@@ -236,7 +248,7 @@ fn a_model_that_an_upstream_does_not_have_keeps_no_other_model_away() {
 #[test]
 fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 1], 9);
+    let mut pool = pool_of(&[4, 1], 9);
     open(&mut pool, now);
     let Admission::Queued(ticket, place) = pool.admit(now, any(&[0])) else {
         panic!()
@@ -260,8 +272,8 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
 #[test]
 fn an_upstream_that_says_for_how_long_is_left_alone_so_long() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4], 2);
-    let busy = Outcome::Faulty(Some(Duration::from_secs(20)));
+    let mut pool = pool_of(&[4], 2);
+    let busy = Outcome::Busy(Some(Duration::from_secs(20)));
     ask(&mut pool, now, any(&[0]), busy);
     let soon = now + Duration::from_secs(19);
     assert!(matches!(pool.admit(soon, any(&[0])), Admission::Queued(..)));
@@ -270,7 +282,7 @@ fn an_upstream_that_says_for_how_long_is_left_alone_so_long() {
 #[test]
 fn a_retry_goes_elsewhere_if_it_can() {
     let now = Instant::now();
-    let mut pool = PoolState::new(vec![4, 1, 1], 2);
+    let mut pool = pool_of(&[4, 1, 1], 2);
     let retry = Request {
         tried: vec![0, 0, 2],
         ..any(&[0, 1, 2])
@@ -282,7 +294,7 @@ fn a_retry_goes_elsewhere_if_it_can() {
 
 #[test]
 fn a_route_without_upstreams_is_refused() {
-    let mut pool = PoolState::new(vec![1], 2);
+    let mut pool = pool_of(&[1], 2);
     assert_eq!(pool.admit(Instant::now(), any(&[])), Admission::NoUpstream);
 }
 
@@ -296,7 +308,7 @@ proptest! {
     ) {
         let now = Instant::now();
         let upstreams = slots.len();
-        let mut pool = PoolState::new(slots.clone(), 8);
+        let mut pool = pool_of(&slots, 8);
         let mut held: Vec<(Ticket, usize)> = Vec::new();
         let mut served = HashSet::new();
         let mut last_granted = None;

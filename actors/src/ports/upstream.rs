@@ -1,5 +1,6 @@
 //! The port to one LLM endpoint.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -13,11 +14,15 @@ pub trait Upstream: Send + Sync + 'static {
     /// The model it answers with when a request names none.
     fn default_model(&self) -> &str;
 
-    /// Most requests at once.
-    fn slots(&self) -> u32;
+    /// Most requests at once. Where it is a range, the pool finds out what the upstream takes without slowing
+    /// down.
+    fn slots(&self) -> RangeInclusive<u32>;
 
     /// Most tokens in prompt and answer together.
     fn context_tokens(&self) -> u32;
+
+    /// Upstreams of the same group are equals: each may take what the others take. `None` is alone.
+    fn group(&self) -> Option<&str>;
 
     /// Starts one attempt. Dropping the stream closes the HTTP request.
     ///

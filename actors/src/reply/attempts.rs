@@ -7,6 +7,7 @@ use rand::Rng;
 use rand::RngExt;
 use tokio::time::Instant;
 
+use crate::pool::Route;
 use crate::ports::UpstreamError;
 
 /// Attempts in all, once every upstream of the route had one.
@@ -22,7 +23,7 @@ const DOUBLINGS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Attempts {
     /// Every upstream that can read the prompt, best first.
-    route: Vec<usize>,
+    route: Route,
     /// Upstreams that failed, as often as they did.
     tried: Vec<usize>,
     /// Upstreams that would fail again in the same way.
@@ -43,7 +44,7 @@ pub(crate) struct Next {
 }
 
 impl Attempts {
-    pub(crate) fn new(route: Vec<usize>, bound: Duration) -> Self {
+    pub(crate) fn new(route: Route, bound: Duration) -> Self {
         Self {
             route,
             tried: Vec::new(),
@@ -70,7 +71,12 @@ impl Attempts {
     /// The upstreams that may be asked still, best first.
     pub(crate) fn left(&self) -> impl Iterator<Item = usize> {
         let left = |index: &usize| !self.excluded.contains(index);
-        self.route.iter().copied().filter(left)
+        self.route.upstreams.iter().copied().filter(left)
+    }
+
+    /// The one that has read the conversation before, unless it has failed this reply.
+    pub(crate) fn home(&self) -> Option<usize> {
+        self.route.home.filter(|home| !self.tried.contains(home))
     }
 
     /// What to do after an attempt at `index` failed before its first word; `None` if
@@ -83,7 +89,7 @@ impl Attempts {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<Next> {
-        let is_alone = self.route.iter().all(|other| *other == index);
+        let is_alone = self.route.upstreams.iter().all(|other| *other == index);
         self.tried.push(index);
         let repeats = match error {
             UpstreamError::Filtered => return None,
@@ -132,7 +138,13 @@ mod tests {
     use super::*;
 
     fn attempts(route: &[usize]) -> Attempts {
-        let mut attempts = Attempts::new(route.to_vec(), Duration::from_mins(1));
+        let mut attempts = Attempts::new(
+            Route {
+                upstreams: route.to_vec(),
+                home: None,
+            },
+            Duration::from_mins(1),
+        );
         attempts.begin(Instant::now());
         attempts
     }

@@ -51,7 +51,7 @@ impl Streamed {
             Self::Finished(..) if was_shown => Outcome::Answered,
             Self::Finished(..) | Self::TooLong => Outcome::Responded,
             Self::Failed(error) => error.into(),
-            Self::Overdue { was_fair: true } => Outcome::Faulty(None),
+            Self::Overdue { was_fair: true } => Outcome::Faulty,
             Self::Overdue { was_fair: false } => Outcome::Neutral,
         }
     }

@@ -14,7 +14,8 @@ use super::turn::Question;
 use crate::device::TextPosition;
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
 use crate::ports::{
-    Append, AppendRefusal, Appended, Attempt, Claim, FinishedReply, PendingReply, ReplyEnd,
+    Append, AppendRefusal, Appended, Attempt, AttemptOutcome, Claim, FinishedReply, PendingReply,
+    ReplyEnd,
 };
 use crate::rejection::Rejection;
 use crate::reply::messages::{ReplyProgress, ReplyStep};
@@ -57,6 +58,7 @@ impl Live {
             to: question.to,
             bot,
             tab: self.tab.clone(),
+            read_by: self.read_by.clone(),
             absence: self.attendance.absence(),
         };
         let (reply, fence) = (question.reply, question.fence);
@@ -145,6 +147,11 @@ impl Live {
         }
         let asked_at = answer.question.asked_at;
         let attempts = self.tab.settle();
+        if let Some(attempt) = attempts.last()
+            && attempt.outcome != AttemptOutcome::Failed
+        {
+            self.read_by = Some(attempt.upstream.clone());
+        }
         let bot = self.bot.borrow();
         let finished = FinishedReply {
             tenant: self.record.tenant,

@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) failures: u32,
     /// What it has taken so far.
     pub(super) tab: Tab,
+    /// The upstream that has read the conversation last.
+    pub(super) read_by: Option<String>,
     /// A change of handler that devices are told once an end on its way is known.
     pub(super) untold: Option<HandlerFrame>,
     /// What devices are owed when whatever happens now is over.
@@ -111,6 +113,7 @@ impl Live {
             writer: None,
             failures: 0,
             tab: Tab::default(),
+            read_by: None,
             flush: None,
             last_flush: Instant::now(),
             tasks: Tasks::default(),

@@ -1,6 +1,7 @@
 //! An LLM that follows a script, in virtual time.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,6 +60,7 @@ impl Step {
 /// An upstream that answers each request with the next script, or with the usual one.
 pub struct ScriptedUpstream {
     name: String,
+    group: Option<String>,
     slots: u32,
     context_tokens: u32,
     usual: Mutex<Vec<Step>>,
@@ -82,16 +84,26 @@ impl ScriptedUpstream {
 
     /// The same, with so many tokens in prompt and answer together.
     pub fn reading(name: &str, slots: u32, context_tokens: u32) -> Arc<Self> {
+        Arc::new(Self::build(name, slots, context_tokens, None))
+    }
+
+    /// The same, with equals.
+    pub fn in_group(name: &str, slots: u32, group: Option<&str>) -> Arc<Self> {
+        Arc::new(Self::build(name, slots, 8_192, group))
+    }
+
+    fn build(name: &str, slots: u32, context_tokens: u32, group: Option<&str>) -> Self {
         let usual = Step::answer(&["Hello, ", "world."], Duration::from_millis(10));
-        Arc::new(Self {
+        Self {
             name: name.to_owned(),
+            group: group.map(str::to_owned),
             slots,
             context_tokens,
             usual: Mutex::new(usual),
             scripts: Mutex::default(),
             requests: Mutex::default(),
             counts: Arc::default(),
-        })
+        }
     }
 
     /// What it does whenever no other script is left.
@@ -188,12 +200,16 @@ impl Upstream for ScriptedUpstream {
         &self.name
     }
 
-    fn slots(&self) -> u32 {
-        self.slots
+    fn slots(&self) -> RangeInclusive<u32> {
+        self.slots..=self.slots
     }
 
     fn context_tokens(&self) -> u32 {
         self.context_tokens
+    }
+
+    fn group(&self) -> Option<&str> {
+        self.group.as_deref()
     }
 
     fn stream(

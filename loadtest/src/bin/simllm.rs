@@ -46,6 +46,12 @@ struct Arguments {
     /// Requests answered at once; more get 429. 0 means no limit.
     #[arg(long, default_value_t = 0)]
     slots: u64,
+    /// Microseconds to read a token of the prompt, on top of the time to first token.
+    #[arg(long, default_value_t = 0)]
+    prompt_token_us: u64,
+    /// Read prompts that begin like an earlier one from there on only, and count what is spared.
+    #[arg(long)]
+    prefix_cache: bool,
     /// Seed of every draw; a random one, printed, when absent.
     #[arg(long)]
     seed: Option<u64>,
@@ -66,6 +72,8 @@ async fn main() -> anyhow::Result<()> {
         garbage_rate: arguments.garbage_rate,
         half_rate: arguments.half_rate,
         slots: arguments.slots,
+        prompt_token_us: arguments.prompt_token_us,
+        prefix_cache: arguments.prefix_cache,
         seed: arguments.seed.unwrap_or_else(rand::random),
     }
     .validated()?;

@@ -50,6 +50,10 @@ pub struct Behaviour {
     pub half_rate: f64,
     /// Requests answered at once; more are refused with 429. 0 means no limit.
     pub slots: u64,
+    /// Microseconds to read a token of the prompt, on top of `ttft_ms`; none for what is cached.
+    pub prompt_token_us: u64,
+    /// Whether prompts that begin like an earlier one are read from there on only.
+    pub prefix_cache: bool,
     /// Seed of every draw: the same seed and order of requests draws the same.
     pub seed: u64,
 }
@@ -68,6 +72,8 @@ impl Default for Behaviour {
             garbage_rate: 0.0,
             half_rate: 0.0,
             slots: 0,
+            prompt_token_us: 0,
+            prefix_cache: false,
             seed: 1,
         }
     }
@@ -101,6 +107,8 @@ pub struct BehaviourPatch {
     pub garbage_rate: Option<f64>,
     pub half_rate: Option<f64>,
     pub slots: Option<u64>,
+    pub prompt_token_us: Option<u64>,
+    pub prefix_cache: Option<bool>,
     pub seed: Option<u64>,
     /// Also set the counters to zero.
     pub reset_counters: bool,
@@ -168,6 +176,8 @@ impl Behaviour {
             garbage_rate,
             half_rate,
             slots,
+            prompt_token_us,
+            prefix_cache,
             seed
         );
         self

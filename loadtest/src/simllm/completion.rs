@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::behaviour::{Behaviour, Draws};
+use super::prefixes::Prompt;
 use super::{answer, http};
 
 /// Most tokens a request may ask for.
@@ -51,7 +52,9 @@ pub(super) struct Answer {
     pub(super) keep_alive: bool,
     pub(super) tokens: u32,
     pub(super) finish_reason: &'static str,
-    pub(super) prompt_tokens: usize,
+    pub(super) prompt: Prompt,
+    /// Tokens of the prompt that need not be read again.
+    pub(super) cached_tokens: u64,
     pub(super) behaviour: Behaviour,
     pub(super) draws: Draws,
     /// A token's event up to its text.
@@ -93,11 +96,8 @@ impl Answer {
             keep_alive,
             tokens,
             finish_reason: if tokens < wanted { "length" } else { "stop" },
-            prompt_tokens: completion
-                .messages
-                .iter()
-                .map(|turn| turn.text().split_whitespace().count())
-                .sum(),
+            prompt: Prompt::new(&completion.messages),
+            cached_tokens: 0,
             behaviour,
             draws,
             event_start,
@@ -105,8 +105,20 @@ impl Answer {
     }
 
     pub(super) fn first_wait(&mut self) -> Duration {
-        self.draws
-            .wait(self.behaviour.ttft_ms, self.behaviour.jitter)
+        let unread = self.prompt.tokens() - self.cached_tokens;
+        let reading = Duration::from_micros(unread * self.behaviour.prompt_token_us);
+        let rest = self
+            .draws
+            .wait(self.behaviour.ttft_ms, self.behaviour.jitter);
+        reading + rest
+    }
+
+    /// The prompt with so many tokens of the answer: how the next prompt begins.
+    pub(super) fn conversation(&self, tokens: u32) -> Prompt {
+        let mut conversation = self.prompt.clone();
+        let text = answer::answer_text(&self.question, tokens);
+        conversation.push("assistant", &text);
+        conversation
     }
 
     pub(super) fn next_wait(&mut self) -> Duration {
@@ -163,10 +175,12 @@ impl Answer {
 
     /// What was used once so many tokens are written.
     pub(super) fn usage(&self, tokens: u32) -> serde_json::Value {
+        let read = self.prompt.tokens();
         json!({
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": read,
             "completion_tokens": tokens,
-            "total_tokens": self.prompt_tokens + tokens as usize,
+            "total_tokens": read + u64::from(tokens),
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         })
     }
 

@@ -188,6 +188,9 @@ impl Connection {
 
     /// Sends the first `count` tokens at their times. Without streaming it only waits for them.
     async fn send_tokens(&mut self, answer: &mut Answer, count: u32) -> Result<(), Closed> {
+        if answer.behaviour.prefix_cache {
+            answer.cached_tokens = self.shared.cached(&answer.prompt);
+        }
         // Every time is counted from the start, so that a late wake-up does not delay what follows.
         let mut due = Instant::now() + answer.first_wait();
         let mut out = if answer.stream {
@@ -200,7 +203,9 @@ impl Connection {
             answer.push_role(&mut out);
             self.write(&out).await?;
         }
-        self.shared.tally.prompt(answer.prompt_tokens);
+        self.shared
+            .tally
+            .prompt(answer.prompt.tokens(), answer.cached_tokens);
         for index in 0..count {
             self.wait_until(due).await?;
             due += answer.next_wait();
@@ -210,6 +215,9 @@ impl Connection {
                 self.write(&out).await?;
             }
             self.shared.tally.token();
+        }
+        if answer.behaviour.prefix_cache {
+            self.shared.remember(&answer.conversation(count));
         }
         Ok(())
     }

@@ -43,7 +43,8 @@ fn config(base_url: BaseUrl) -> UpstreamConfig {
         base_url,
         model: "default-model".into(),
         api_key: Some(Secret::new("sk-canary")),
-        slots: 4,
+        group: None,
+        slots: 4..=4,
         context_tokens: 1_000,
         timeouts: UpstreamTimeouts {
             connect: Duration::from_secs(2),

@@ -125,9 +125,14 @@ pub(super) const METRICS: &[(&str, Kind, &str)] = &[
         "From asking for a slot to getting one, by class.",
     ),
     (
+        "hubbub_llm_slots",
+        Kind::Gauge,
+        "Slots that an upstream has now, by upstream.",
+    ),
+    (
         "hubbub_llm_slots_busy",
         Kind::Gauge,
-        "Slots of upstreams in use.",
+        "Slots in use, by upstream.",
     ),
     (
         "hubbub_llm_breaker_open",
@@ -142,7 +147,7 @@ pub(super) const METRICS: &[(&str, Kind, &str)] = &[
     (
         "hubbub_llm_refused_total",
         Kind::Counter,
-        "Replies refused because the queue was full or no upstream exists.",
+        "Replies that got no slot, by reason: full, shed, waited too long, no_upstream.",
     ),
     (
         "hubbub_llm_attempts_total",
@@ -248,6 +253,11 @@ pub(super) const SERIES: &[(&str, &str, &[&str])] = &[
     ),
     ("hubbub_llm_queue_length", "class", &CLASSES),
     ("hubbub_llm_wait_seconds", "class", &CLASSES),
+    (
+        "hubbub_llm_refused_total",
+        "reason",
+        &["full", "no_upstream", "shed", "waited"],
+    ),
     ("hubbub_llm_tokens_total", "type", &["input", "output"]),
     (
         "hubbub_db_outages_total",
@@ -269,6 +279,8 @@ pub(super) const BY_UPSTREAM: &[(&str, Option<Label>)] = &[
         "hubbub_llm_attempts_total",
         Some(("outcome", &ATTEMPT_OUTCOMES)),
     ),
+    ("hubbub_llm_slots", None),
+    ("hubbub_llm_slots_busy", None),
     ("hubbub_llm_breaker_open", None),
     ("hubbub_llm_set_aside", None),
     ("hubbub_llm_first_token_seconds", None),

@@ -29,6 +29,7 @@ fn request(tenant: TenantId, weight: u32, session: SessionId, input_tokens: u64)
         input_tokens,
         max_output_tokens: u32::try_from(OUTPUT).unwrap(),
         route: vec![0],
+        home: None,
         tried: Vec::new(),
     }
 }
@@ -88,7 +89,7 @@ impl Simulation {
     /// Gives what is free, and has every answer grow by a token.
     fn tick(&mut self) {
         while self.running.len() < SLOTS {
-            let Some((ticket, (), charge)) = self.queue.next(|_| Some(())) else {
+            let Some((ticket, (), charge)) = self.queue.next(|_| Some(Usable::FREE)) else {
                 assert_eq!(self.queue.len(), 0, "a slot is free and somebody waits");
                 break;
             };
@@ -251,7 +252,7 @@ fn within_a_tenant_the_sessions_take_turns() {
     };
     push(&mut queue, 0, calm);
     push(&mut queue, 1, busy);
-    let next = |queue: &mut FairQueue| queue.next(|_| Some(())).unwrap().0;
+    let next = |queue: &mut FairQueue| queue.next(|_| Some(Usable::FREE)).unwrap().0;
     assert_eq!(
         next(&mut queue),
         Ticket(0),
@@ -274,7 +275,7 @@ fn places_are_told_in_the_order_of_service() {
     assert!(queue.ahead_of(modest) <= 1, "not behind all of them");
     line_of(&mut queue, modest, 1, 20..22);
     let told: Vec<Ticket> = queue.in_order().map(|(ticket, _)| ticket).collect();
-    let served: Vec<Ticket> = std::iter::from_fn(|| queue.next(|_| Some(())))
+    let served: Vec<Ticket> = std::iter::from_fn(|| queue.next(|_| Some(Usable::FREE)))
         .map(|(ticket, ..)| ticket)
         .collect();
     assert_eq!(told, served);
@@ -287,7 +288,7 @@ fn what_cannot_be_served_now_stands_in_nobodys_way() {
     let (one, other) = (TenantId::generate(), TenantId::generate());
     line_of(&mut queue, one, 1, 0..2);
     line_of(&mut queue, other, 1, 2..3);
-    let usable = |request: &Request| (request.tenant == other).then_some(());
+    let usable = |request: &Request| (request.tenant == other).then_some(Usable::FREE);
     assert_eq!(queue.next(usable).unwrap().0, Ticket(2));
     assert!(queue.next(usable).is_none());
     queue.retain(|ticket| ticket == Ticket(1));

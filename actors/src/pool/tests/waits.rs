@@ -26,7 +26,7 @@ impl Rush {
     fn new(seed: u64, slots: u32, tenants: usize) -> Self {
         Self {
             rng: StdRng::seed_from_u64(seed),
-            pool: PoolState::new(vec![slots], 10_000),
+            pool: PoolState::new(vec![slots..=slots], 10_000),
             start: Instant::now(),
             tenants: (0..tenants).map(|_| TenantId::generate()).collect(),
             ends: BinaryHeap::new(),
