@@ -12,6 +12,9 @@ pub struct Escalation {
     /// So many replies failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failures: Option<u32>,
+    /// The widget offers visitors a button that asks for a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub button: bool,
 }
 
 impl Escalation {
@@ -62,7 +65,7 @@ mod tests {
             keywords: ["a human", "Agent", "人工", "  ", "Straße"]
                 .map(str::to_owned)
                 .to_vec(),
-            after_failures: None,
+            ..Escalation::default()
         };
         for asks in [
             "I want a human!",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_actors::{OperatorRole, Who};
+use hubbub_protocol::http::Bot;
 use hubbub_protocol::{BotId, Timestamp, VisitorId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,24 @@ pub struct TicketResponse {
 #[derive(Debug, Serialize)]
 pub struct BotResponse {
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    escalation: Option<OfferedEscalation>,
+}
+
+/// How a visitor may ask for a person, if the bot offers it.
+#[derive(Debug, Serialize)]
+pub struct OfferedEscalation {
+    button: bool,
+}
+
+impl From<Bot> for BotResponse {
+    fn from(bot: Bot) -> Self {
+        let button = bot.escalation.button;
+        Self {
+            name: bot.name,
+            escalation: button.then_some(OfferedEscalation { button }),
+        }
+    }
 }
 
 /// The visitor behind a ticket.
@@ -188,10 +207,10 @@ pub async fn issue_to_widget(
         id: visitor.id,
         token: cookie.is_none().then(|| token.expose()),
     };
-    let name = bots::find(&scope, bot).await?.map(|bot| bot.name);
+    let bot = bots::find(&scope, bot).await?;
     let response = TicketResponse {
         visitor: Some(known),
-        bot: name.map(|name| BotResponse { name }),
+        bot: bot.map(BotResponse::from),
         ..mint(scope, ticket).await?
     };
     let mut answer = HttpResponse::Created();

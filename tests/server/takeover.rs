@@ -299,13 +299,17 @@ async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_faile
     let server = shared().await;
     let caller = Caller::new(server);
     let bot = json!({"name": "Fern", "route": ["error"],
-        "escalation": {"keywords": ["a human", "real person"], "after_failures": 1}});
+        "escalation": {"keywords": ["a human", "real person"], "after_failures": 1, "button": true}});
     let made = caller.post("/v1/bots", &bot).await;
     assert_eq!(made.status, 201, "{made:?}");
     let made: Value = made.json();
     assert_eq!(made["escalation"], bot["escalation"]);
     let bot: hubbub_protocol::BotId = serde_json::from_value(made["id"].clone()).unwrap();
-    let (ticket, _) = caller.visitor(bot).await;
+    let path = format!("/v1/widget/{bot}/tickets");
+    let minted: Value = caller.post(&path, &json!({})).await.json();
+    let offered = json!({"name": "Fern", "escalation": {"button": true}});
+    assert_eq!(minted["bot"], offered);
+    let ticket = minted["ticket"].as_str().unwrap().to_owned();
     let mut visitor = Device::connect_as(server.address, &Credentials::Ticket(ticket))
         .await
         .unwrap();

@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 
 const BUDGETS = [
   { name: "loader", files: ["widget.js"], kib: 3 },
-  { name: "frame", files: ["frame.js", "frame.css", "frame.html"], kib: 20 },
+  { name: "frame", files: ["frame.js", "frame.css", "frame.html"], kib: 24 },
 ];
 
 let tooBig = false;

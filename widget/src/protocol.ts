@@ -299,7 +299,7 @@ export interface TicketAnswer {
   expires_at: Timestamp;
   /** The token is told to programs only; browsers keep it in a cookie. */
   visitor: { id: Id; token?: string };
-  bot?: { name?: string; greeting?: string };
+  bot?: { name?: string; greeting?: string; escalation?: { button?: boolean } };
 }
 /** A page of a session's messages, oldest first. */
 export interface MessagePage {

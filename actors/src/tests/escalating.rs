@@ -17,6 +17,7 @@ fn node(escalation: Escalation) -> Node {
 
 fn by_keyword() -> Node {
     node(Escalation {
+        button: false,
         keywords: vec!["a human".to_owned()],
         after_failures: None,
     })
@@ -98,6 +99,7 @@ fn while_nobody_can_be_called_the_bot_answers() {
 fn a_person_is_called_after_so_many_failures_in_a_row() {
     run(async || {
         let node = node(Escalation {
+            button: false,
             keywords: Vec::new(),
             after_failures: Some(2),
         });

@@ -3,7 +3,7 @@
 // verbs are functions of their own: actions.ts is what the person does, session.ts joins, sending.ts
 // sends, inbound.ts hears, history.ts pages.
 
-import type { EndedReply, Limits, MessageBody } from "../protocol.ts";
+import type { EndedReply, Handler, Limits, MessageBody } from "../protocol.ts";
 import type { Outgoing } from "../stored.ts";
 import { Connection } from "./connection.ts";
 import type { Environment } from "./environment.ts";
@@ -21,10 +21,12 @@ export interface Snapshot {
   session: string | null;
   log: Log;
   outbox: readonly Outgoing[];
-  /** A person of the tenant is typing. */
-  othersTyping: boolean;
+  /** Who answers. */
+  handler: Handler;
+  /** The person of the tenant who is typing. */
+  typist: string | null;
   limits: Limits | null;
-  bot: { name: string; greeting: string };
+  bot: { name: string; greeting: string; escalation: { button?: boolean } };
   /** Which history is being fetched. */
   paging: "older" | "newer" | null;
   /** The last page could not be fetched. */
@@ -82,9 +84,10 @@ export class Chat {
       session,
       log: EMPTY,
       outbox: this.outbox.entries,
-      othersTyping: false,
+      handler: "bot",
+      typist: null,
       limits: null,
-      bot: { name: "", greeting: "" },
+      bot: { name: "", greeting: "", escalation: {} },
       paging: null,
       pagingFailed: false,
       notice: null,

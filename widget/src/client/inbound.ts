@@ -2,6 +2,7 @@
 
 import type { ErrorFrame, ServerFrame } from "../protocol.ts";
 import type { Chat } from "./chat.ts";
+import { ESCALATE } from "./escalating.ts";
 import { onPage, pageFailed } from "./history.ts";
 import { keepTexts, withTexts } from "./kept.ts";
 import { applyDelta, applyMessage, applyReply } from "./log.ts";
@@ -20,7 +21,7 @@ export function onState(chat: Chat, state: ConnectionState): void {
   if (state.kind !== "online") {
     keepTexts(chat);
     chat.presence.reset();
-    chat.update({ connection: state, ready: false, othersTyping: false });
+    chat.update({ connection: state, ready: false, typist: null });
     return;
   }
   chat.update({ connection: state, limits: state.welcome.limits, notice: null });
@@ -60,22 +61,24 @@ function onSessionFrame(chat: Chat, frame: ServerFrame): void {
   const { log, ready } = chat.snapshot;
   if (frame.type === "ack") onAck(chat, frame);
   else if (frame.type === "typing") {
-    if (frame.who.kind === "operator") othersTyping(chat, frame.on);
+    const { kind, name } = frame.who;
+    if (kind === "operator") typing(chat, frame.on ? name : null);
   } else if (!ready) return;
+  else if (frame.type === "handler") chat.update({ handler: frame.handler });
   else if (frame.type === "message") applied(chat, applyMessage(log, frame));
   else if (frame.type === "reply") applied(chat, { log: applyReply(log, frame), gap: false });
   else if (frame.type === "delta") applied(chat, applyDelta(log, frame));
 }
 
-function othersTyping(chat: Chat, on: boolean): void {
-  chat.update({ othersTyping: on });
-  if (on) chat.arm("typing", TYPING_MS, () => chat.update({ othersTyping: false }));
-  else chat.cancel("typing");
+function typing(chat: Chat, typist: string | null): void {
+  chat.update({ typist });
+  if (typist === null) chat.cancel("typing");
+  else chat.arm("typing", TYPING_MS, () => chat.update({ typist: null }));
 }
 
 function onError(chat: Chat, error: ErrorFrame): void {
   const { ref } = error;
-  if (ref === undefined) chat.update({ notice: error.message });
+  if (ref === undefined || ref === ESCALATE) chat.update({ notice: error.message });
   else if (ref === chat.joinRef) onJoinError(chat, error);
   // Whose `join` was refused, asked for whatever reason, is not joined any more.
   else if (ref === "page") pageFailed(chat);

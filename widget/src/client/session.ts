@@ -10,6 +10,9 @@ const JOIN_MS = 10_000;
 /** Pause before a refused `join` is repeated, when the server names none. */
 const REJOIN_MS = 2_000;
 
+/** Nothing is known of another session yet. */
+const EMPTIED = { log: EMPTY, handler: "bot", typist: null } as const;
+
 /** Whether what this browser's tabs share is this visitor's: where no cookie is kept, each has its own. */
 export function isOurs({ environment, key, visitor }: Chat): boolean {
   const owner = environment.shared.get(key("owner"));
@@ -81,7 +84,7 @@ export function onJoined(chat: Chat, frame: Joined): boolean {
   chat.joinRef = null;
   chat.cancel("join");
   chat.cancel("page");
-  chat.update({ ready: true, paging: null });
+  chat.update({ ready: true, paging: null, handler: frame.handler });
   applied(chat, applyJoined(chat.snapshot.log, frame));
   // What has no answer by now is sent again, under the same id: harmless if it was stored.
   chat.outbox.rewind();
@@ -121,14 +124,14 @@ export function applied(chat: Chat, { log, gap }: Applied): void {
 /** The held session is this one from now on; unsent messages come along. */
 function adopt(chat: Chat, session: string | null): void {
   chat.outbox.moveTo(session);
-  chat.update({ session, ready: false, ...(session === null && { log: EMPTY }) });
+  chat.update({ session, ready: false, ...(session === null && EMPTIED) });
 }
 
 /** Shows another session, or none. */
 export function turnTo(chat: Chat, session: string | null): void {
   chat.presence.reset();
   chat.outbox.turnTo(session);
-  chat.update({ session, log: EMPTY, ready: false, othersTyping: false });
+  chat.update({ session, ...EMPTIED, ready: false });
   joinAnew(chat);
 }
 
@@ -140,8 +143,7 @@ export function onTicket(chat: Chat, { visitor, bot }: TicketAnswer): void {
   chat.visitor = visitor.id;
   if (!isOurs(chat)) adopt(chat, null);
   else if (chat.snapshot.session) shared.set(chat.key("owner"), visitor.id);
-  const { name, greeting } = { ...chat.snapshot.bot, ...bot };
-  chat.update({ bot: { name, greeting } });
+  chat.update({ bot: { ...chat.snapshot.bot, ...bot } });
 }
 
 /** The visitor is another from now on. */

@@ -12,6 +12,7 @@ import {
   unread,
 } from "../client/actions.ts";
 import type { Chat, Snapshot } from "../client/chat.ts";
+import { canEscalate, escalate } from "../client/escalating.ts";
 import { atHead } from "../client/log.ts";
 import type { Actions } from "./bubble.tsx";
 import { IconButton, textButton } from "./button.tsx";
@@ -117,6 +118,9 @@ export class App extends Component<Props, State> {
           bottom={bottom}
           onBottom={this.#onBottom}
         />
+        {canEscalate(snapshot) && (
+          <p class="offer">{textButton(WORDS.askPerson, () => escalate(chat))}</p>
+        )}
         <Composer chat={chat} snapshot={snapshot} focus={fresh + openings} onSent={this.#sent} />
       </main>
     );
@@ -131,7 +135,8 @@ interface HeaderProps {
 }
 
 function Header({ chat, host, snapshot, onNew }: HeaderProps) {
-  const { bot, connection, session } = snapshot;
+  const { bot, connection, handler, session } = snapshot;
+  const operator = handler !== "bot" && handler.kind === "operator" ? handler.name : null;
   const online = connection.kind === "online";
   const author = snapshot.log.messages.find((message) => message.role === "assistant")?.author;
   return (
@@ -139,9 +144,11 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
       <div class="avatar" aria-hidden="true" />
       <div class="title">
         <h1 dir="auto">{bot.name || author || WORDS.assistant}</h1>
-        <p class={online ? "state on" : "state"}>
+        <p class={online ? "state on" : "state"} aria-live="polite">
           {online
-            ? WORDS.online
+            ? operator === null
+              ? WORDS.online
+              : WORDS.answers(operator || WORDS.person)
             : connection.kind === "connecting" && connection.attempt === 0
               ? WORDS.connecting
               : WORDS.away}
@@ -175,8 +182,9 @@ function Header({ chat, host, snapshot, onNew }: HeaderProps) {
 
 /** The state of the connection, where it is not simply good. Announced when it changes. */
 function Banner({ chat, snapshot }: { chat: Chat; snapshot: Snapshot }) {
-  const { connection, notice } = snapshot;
-  let words: string | null = notice;
+  const { connection, handler, notice } = snapshot;
+  const isAwaiting = handler !== "bot" && handler.kind === "waiting";
+  let words: string | null = notice ?? (isAwaiting ? WORDS.awaiting : null);
   let action: ComponentChild = null;
   if (connection.kind === "refused") {
     words = WORDS.REFUSALS[connection.reason];

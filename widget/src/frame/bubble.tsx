@@ -51,7 +51,7 @@ export class Bubble extends Component<Props> {
   #draw(): void {
     const { item } = this.props;
     const body = this.#body.current;
-    if (!body || item.side !== "them") return;
+    if (!body || item.side !== "them" || item.person) return;
     this.#writer ??= new MarkdownWriter(body);
     this.#writer.write(item.text, item.final);
   }
@@ -61,16 +61,19 @@ export class Bubble extends Component<Props> {
     const thinking = item.text === "" && !item.final;
     const { status } = item;
     return (
-      <article class={`bubble ${item.side} ${status.kind}${follows ? " follows" : ""}`}>
-        <span class="sr" dir="auto">
-          {name}:{" "}
+      <article
+        class={`bubble ${item.side} ${status.kind}${follows ? " follows" : ""}${item.person ? " person" : ""}`}
+      >
+        <span class={item.person && !follows ? "by" : "sr"} dir="auto">
+          {name}
+          <span class="sr">: </span>
         </span>
         {thinking ? (
           <Thinking name={name} />
         ) : (
           item.text !== "" && (
             <div class="text" ref={this.#body}>
-              {item.side === "them" ? null : item.text}
+              {item.side === "them" && !item.person ? null : item.text}
             </div>
           )
         )}

@@ -12,6 +12,8 @@ export interface Item {
   key: string;
   side: "me" | "them" | "note";
   author: string;
+  /** A person of the tenant wrote it. */
+  person?: boolean;
   text: string;
   /** Nothing will be added to the text. */
   final: boolean;
@@ -46,6 +48,7 @@ function ofMessage(message: MessageBody): Item {
     key: message.reply ?? message.id,
     side: side[message.role] ?? "note",
     author: message.author,
+    person: message.role === "operator",
     text: message.text,
     final: true,
     at: message.at,
@@ -103,6 +106,13 @@ export function itemsOf(snapshot: Snapshot): Item[] {
     for (const entry of outbox) items.push(once(entry, ofOutgoing));
   }
   return items;
+}
+
+/** Whether an item is by the same one as the item before it: no need to name them again. */
+export function follows(item: Item, before: Item | undefined): boolean {
+  return (
+    before?.side === item.side && (!(before.person || item.person) || before.author === item.author)
+  );
 }
 
 /**

@@ -9,7 +9,7 @@ import { atHead, hasOlder } from "../client/log.ts";
 import { type Actions, Bubble, Thinking } from "./bubble.tsx";
 import { Follower } from "./follow.ts";
 import { DownIcon } from "./icons.tsx";
-import { isOpen, itemsOf } from "./items.ts";
+import { follows, isOpen, itemsOf } from "./items.ts";
 import * as WORDS from "./words.ts";
 
 /** Nearer to the beginning than this fetches what came before. */
@@ -105,14 +105,14 @@ export class Thread extends Component<Props> {
                 key={item.key}
                 item={item}
                 open={isOpen(snapshot, item, index === items.length - 1)}
-                follows={items[index - 1]?.side === item.side}
+                follows={follows(item, items[index - 1])}
                 botName={snapshot.bot.name}
                 actions={actions}
               />
             ))}
-            {snapshot.othersTyping && !replying && (
+            {snapshot.typist !== null && !replying && (
               <article class="bubble them">
-                <Thinking name={WORDS.assistant} />
+                <Thinking name={snapshot.typist || WORDS.person} />
               </article>
             )}
           </div>

@@ -162,6 +162,39 @@ test("stop ends the answer where it is; a failed one can be asked again in place
   assert.equal(new Set(server.sends.map(({ id }) => id)).size, 3);
 });
 
+test("a person is asked for, named, seen typing, and gives the chat back", async () => {
+  server.bot = { name: "Fern", greeting: "", escalation: { button: true } };
+  const page = await open();
+  const offer = page.getByRole("button", { name: "Talk to a person" });
+  await page.waitForSelector(".state.on");
+  assert.equal(await offer.count(), 0, "nothing was said yet");
+  await say(page, "hello");
+  await offer.click();
+  await page.waitForSelector("text=Waiting for a person");
+  assert.equal(await offer.count(), 0);
+  await page.reload();
+  await page.waitForSelector("text=Waiting for a person");
+
+  const [session = ""] = server.sessions.keys();
+  const olga = { kind: "operator", id: "7", name: "Olga" } as const;
+  server.hand(session, olga);
+  await page.waitForSelector(".state:has-text('Olga answers')");
+  assert.equal(await page.isVisible("text=Waiting for a person"), false);
+  server.tell(session, { type: "typing", session, who: olga, on: true });
+  await page.waitForSelector(".thinking");
+  server.tell(session, { type: "typing", session, who: olga, on: false });
+  await page.waitForSelector(".thinking", { state: "detached" });
+  server.put(session, "operator", "Olga", "Hi,\n*I* am here.");
+  server.put(session, "operator", "Olga", "How can I help?");
+  await page.waitForSelector("text=How can I help?");
+  assert.deepEqual(await page.locator(".by").allTextContents(), ["Olga: "]);
+  assert.equal((await bubbles(page)).at(-2), "Hi,\n*I* am here.", "as it was written");
+
+  server.hand(session, "bot");
+  await page.waitForSelector(".state:has-text('Online')");
+  await offer.waitFor();
+});
+
 test("a long history comes page by page, keeps its place, and the DOM stays bounded", async () => {
   const session = server.openSession(1000);
   await context.addInitScript(

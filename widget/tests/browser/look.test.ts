@@ -107,6 +107,47 @@ for (const scheme of ["light", "dark"] as const) {
   }
 }
 
+for (const scheme of ["light", "dark"] as const) {
+  test(`${scheme}: a person is offered, waited for, and answers`, async () => {
+    const page = await browser.newPage({
+      colorScheme: scheme,
+      viewport: { width: 360, height: 640 },
+    });
+    const shot = (name: string) => page.screenshot({ path: `${SHOTS}/${scheme}-${name}.png` });
+    server.bot = { name: "Fern", greeting: "", escalation: { button: true } };
+    server.answer = () => ({ text: "I can help with that. What is your order's number?" });
+    const known = new Set(server.sessions.keys());
+    await page.goto(`${origin}/widget/${BOT}`);
+    await say(page, "My tent came without poles");
+    await page.waitForSelector("text=order's number");
+    await page.waitForTimeout(250);
+    await shot("person-1-offered");
+    assert.deepEqual(await axe(page), []);
+    await page.getByRole("button", { name: "Talk to a person" }).click();
+    await page.waitForSelector("text=Waiting for a person");
+    await page.waitForTimeout(250);
+    await shot("person-2-awaited");
+    assert.deepEqual(await axe(page), []);
+    const session = [...server.sessions.keys()].find((id) => !known.has(id)) ?? "";
+    const olga = { kind: "operator", id: "7", name: "Olga Smirnova" } as const;
+    server.hand(session, olga);
+    server.put(
+      session,
+      "operator",
+      olga.name,
+      "Hello, I am Olga.\nLet me have a look at your order.",
+    );
+    server.put(session, "operator", olga.name, "The poles are on their way to you.");
+    server.tell(session, { type: "typing", session, who: olga, on: true });
+    await page.waitForSelector(".thinking");
+    await page.waitForTimeout(250);
+    await shot("person-3-answers");
+    assert.deepEqual(await axe(page), []);
+    server.bot = { name: "", greeting: "" };
+    await page.close();
+  });
+}
+
 test("as a page of its own, wide and dark by request", async () => {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
   server.answer = () => ({ text: RICH });

@@ -9,6 +9,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type {
   ClientFrame,
   EndedReply,
+  Handler,
   MessageBody,
   RunningReply,
   ServerFrame,
@@ -38,6 +39,7 @@ interface Session {
   replying: RunningReply | null;
   sockets: Set<WebSocket>;
   cancel: (() => void) | null;
+  handler: Handler;
 }
 
 /** How a visitor's message is answered. */
@@ -66,7 +68,10 @@ export class TestServer {
   tokens: string[] = [];
   answer: (text: string) => Answer = (text) => ({ text: `You said: ${text}` });
   /** What a ticket tells of the bot; nothing, as long as it has no name. */
-  bot = { name: "", greeting: "" };
+  bot: { name: string; greeting: string; escalation?: { button: boolean } } = {
+    name: "",
+    greeting: "",
+  };
   /** What is wrong with the set-up, if anything is. */
   refused = "";
   /** Sends are swallowed: no ack, nothing stored. */
@@ -113,6 +118,7 @@ export class TestServer {
       replying: null,
       sockets: new Set(),
       cancel: null,
+      handler: "bot",
     });
     return id;
   }
@@ -120,7 +126,23 @@ export class TestServer {
   /** Writes a message into a session, as anybody. */
   put(id: string, role: MessageBody["role"], author: string, text: string): void {
     const held = this.sessions.get(id)?.messages;
-    held?.push({ ...message(id, held.length + 1, role, text), author });
+    if (!held) return;
+    const written = { ...message(id, held.length + 1, role, text), author };
+    held.push(written);
+    this.tell(id, { type: "message", ...written });
+  }
+
+  /** Somebody else handles the session from now on. */
+  hand(id: string, handler: Handler): void {
+    const session = this.sessions.get(id);
+    if (!session) return;
+    session.handler = handler;
+    this.tell(id, { type: "handler", session: id, handler, fence: 1 });
+  }
+
+  /** Tells every device of a session. */
+  tell(id: string, frame: ServerFrame): void {
+    for (const ws of this.sessions.get(id)?.sockets ?? []) say(ws, frame);
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -231,7 +253,7 @@ export class TestServer {
         more: messages.length < news.length,
         replying: session.replying && { ...session.replying },
         ended: session.ended,
-        handler: "bot",
+        handler: session.handler,
       });
       return;
     }
@@ -239,6 +261,7 @@ export class TestServer {
     if (!session) return;
     if (frame.type === "send") this.#post(ws, frame.session, session, frame);
     if (frame.type === "stop") session.cancel?.();
+    if (frame.type === "escalate") this.hand(frame.session, { kind: "waiting", since: now() });
   }
 
   #post(
@@ -328,6 +351,10 @@ export class TestServer {
   }
 }
 
+function now(): string {
+  return new Date().toISOString();
+}
+
 function message(
   session: string,
   seq: number,
@@ -336,7 +363,7 @@ function message(
   id: string = randomUUID(),
 ): MessageBody {
   const author = role === "assistant" ? "Fern" : "";
-  return { session, seq, id, role, author, text, attachments: [], at: new Date().toISOString() };
+  return { session, seq, id, role, author, text, attachments: [], at: now() };
 }
 
 function say(ws: WebSocket, frame: ServerFrame): void {

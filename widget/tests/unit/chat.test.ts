@@ -12,6 +12,7 @@ import {
   unread,
 } from "../../src/client/actions.ts";
 import { Chat } from "../../src/client/chat.ts";
+import { canEscalate, escalate } from "../../src/client/escalating.ts";
 import { loadOlder } from "../../src/client/history.ts";
 import { BOT, joined, message, SESSION, World, welcome } from "./world.ts";
 
@@ -262,6 +263,31 @@ test("typing is throttled and taken back; read is told once", async () => {
   tellRead(chat);
   tellRead(chat);
   assert.equal(world.socket.sent.filter(({ type }) => type === "read").length, 1);
+});
+
+test("who answers is known from the join on, and who types until it is too long ago", async () => {
+  const { world, chat } = await inSession();
+  const olga = { kind: "operator", id: "7", name: "Olga" } as const;
+  assert.equal(canEscalate(chat.snapshot), false, "this bot does not offer it");
+  chat.update({ bot: { ...chat.snapshot.bot, escalation: { button: true } } });
+  assert.equal(canEscalate(chat.snapshot), true);
+  escalate(chat);
+  assert.equal(world.socket.last("escalate")?.session, SESSION);
+  const refused = { code: "rate_limited", message: "too fast" } as const;
+  world.socket.say({ type: "error", ref: "escalate", session: SESSION, ...refused });
+  assert.equal(chat.snapshot.notice, "too fast");
+  world.socket.say({ type: "handler", session: SESSION, handler: olga, fence: 1 });
+  assert.deepEqual(chat.snapshot.handler, olga);
+  assert.equal(canEscalate(chat.snapshot), false);
+  world.socket.say({ type: "typing", session: SESSION, who: olga, on: true });
+  assert.equal(chat.snapshot.typist, "Olga");
+  await world.advance(10_000);
+  assert.equal(chat.snapshot.typist, null);
+  await reconnect(world);
+  world.socket.say({ ...joined({ ref: world.socket.last("join")?.ref ?? "" }), handler: "bot" });
+  assert.equal(chat.snapshot.handler, "bot");
+  startNew(chat);
+  assert.equal(canEscalate(chat.snapshot), false, "nothing was said yet");
 });
 
 test("two tabs that open at once end in one session", async () => {
