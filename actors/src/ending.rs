@@ -53,6 +53,7 @@ pub(crate) fn failed(rejection: &Rejection) -> ReplyEnd {
         code: rejection.code,
         message: rejection.message.to_owned(),
         reason: None,
+        retry_after_ms: rejection.retry_after_ms,
     })
 }
 

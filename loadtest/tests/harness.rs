@@ -56,6 +56,9 @@ async fn chat(upstream: &SimLlm) -> Report {
         simllm: Some(upstream.base_url()),
         upstream_ttft_ms: 0,
         no_read_back: false,
+        patient: false,
+        fresh: false,
+        late_ms: 0,
     };
     let report = chats::run(&target, &options, &CancellationToken::new())
         .await

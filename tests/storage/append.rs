@@ -197,6 +197,7 @@ async fn failed_and_cancelled_replies_keep_their_text_and_take_no_number() {
         code: ErrorCode::Unavailable,
         message: String::from("The model is away."),
         reason: None,
+        retry_after_ms: None,
     });
     let ends = vec![
         Append::Reply(end(&one, failed)),
@@ -250,6 +251,7 @@ async fn what_an_answer_lacks_and_who_counted_it_are_kept() {
         code: ErrorCode::Unavailable,
         message: String::from("it broke off"),
         reason: Some(FailureReason::Cut),
+        retry_after_ms: None,
     });
     let ends = [(0, cut), (1, broken)].map(|(at, how)| {
         Append::Reply(FinishedReply {

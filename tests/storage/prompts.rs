@@ -12,6 +12,7 @@ use crate::fixture::{Fixture, append_one, end, message, page, question};
 
 fn failed(reason: Option<FailureReason>) -> ReplyEnd {
     ReplyEnd::Failed(ReplyFailure {
+        retry_after_ms: None,
         code: ErrorCode::Unavailable,
         message: String::from("no"),
         reason,

@@ -232,12 +232,17 @@ pub struct ReplyFailure {
     pub message: String,
     /// What became of the answer, if there was one.
     pub reason: Option<FailureReason>,
+    /// When to try again, in milliseconds, where that is known better than from the code. Not stored: later it
+    /// means nothing.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl ReplyFailure {
     /// As the part of a frame.
     pub fn body(&self) -> ErrorBody {
-        ErrorBody::new(self.code, &self.message).reason(self.reason)
+        ErrorBody::new(self.code, &self.message)
+            .reason(self.reason)
+            .retry_after_ms(self.retry_after_ms)
     }
 }
 

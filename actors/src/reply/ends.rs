@@ -85,5 +85,6 @@ fn failed(code: ErrorCode, message: &str, reason: FailureReason) -> ReplyEnd {
         code,
         message: message.to_owned(),
         reason: Some(reason),
+        retry_after_ms: None,
     })
 }

@@ -85,6 +85,8 @@ fn whoever_has_more_than_its_share_of_a_full_queue_makes_room_and_is_told() {
             panic!("{ended:?}")
         };
         assert_eq!(error.code, ErrorCode::Overloaded);
+        let told = error.retry_after_ms;
+        assert!(told > Some(5_000), "{told:?}: as long as the queue is");
         for session in &sessions[..4] {
             assert_eq!(node.store.messages(*session).len(), 2);
         }

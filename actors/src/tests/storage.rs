@@ -347,6 +347,7 @@ fn a_node_that_lost_its_lease_tells_its_devices_the_end_that_was_stored() {
                 code: ErrorCode::Unavailable,
                 message: "interrupted".into(),
                 reason: None,
+                retry_after_ms: None,
             }),
             text: String::new(),
             author: String::new(),

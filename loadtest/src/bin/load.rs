@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hubbub_loadtest::harness::target::{Target, TargetArguments, say};
-use hubbub_loadtest::harness::{chats, fanout, idle, report, run, slow};
+use hubbub_loadtest::harness::{
+    chats, fanout, flaky, idle, noisy, overload, report, run, slow, takeover,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Puts load on a Hubbub server and checks what it promised.
@@ -28,7 +30,15 @@ enum Scenario {
     Idle(idle::Idle),
     /// Devices that do not read, beside devices that do.
     SlowDevice(slow::SlowDevice),
-    /// Starts the servers itself and runs all scenarios against them.
+    /// One tenant asks for many times its share; another must not notice. Starts its servers itself.
+    NoisyTenant(noisy::NoisyTenant),
+    /// Many times as many chats as the models can serve. Starts its servers itself.
+    Overload(overload::Overload),
+    /// Operators take sessions over while answers stream. Starts its servers itself.
+    Takeover(takeover::Takeover),
+    /// One of three upstreams is killed and comes back, another fails now and then. Starts its servers itself.
+    FlakyUpstream(flaky::FlakyUpstream),
+    /// Starts the servers itself and runs scenarios against them, beside a bare reference.
     Run(run::Run),
 }
 
@@ -50,6 +60,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         Scenario::Fanout(options) => vec![fanout::run(&target()?, options, &stop).await?],
         Scenario::Idle(options) => vec![idle::run(&target()?, options, &stop).await?],
         Scenario::SlowDevice(options) => vec![slow::run(&target()?, options, &stop).await?],
+        Scenario::NoisyTenant(options) => vec![noisy::run(options, &stop).await?],
+        Scenario::Overload(options) => vec![overload::run(options, &stop).await?],
+        Scenario::Takeover(options) => vec![takeover::run(options, &stop).await?],
+        Scenario::FlakyUpstream(options) => vec![flaky::run(options, &stop).await?],
         Scenario::Run(options) => run::run(options, arguments.target.connect_rate, &stop).await?,
     };
     listening.abort();

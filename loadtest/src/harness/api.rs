@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use hubbub_protocol::http::{Bot, MessagePage};
 use hubbub_protocol::{BotId, SessionId};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::report::Violations;
@@ -34,6 +35,11 @@ pub struct Control {
     pub counters: Counters,
 }
 
+#[derive(Deserialize)]
+struct Ticket {
+    ticket: String,
+}
+
 impl Api {
     /// A client for a server.
     pub fn new(target: &Target) -> anyhow::Result<Self> {
@@ -49,20 +55,43 @@ impl Api {
         if self.target.bare {
             return Ok(crate::bare::SILENT_BOT);
         }
+        self.bot(false).await
+    }
+
+    /// Makes a bot.
+    pub async fn bot(&self, replies: bool) -> anyhow::Result<BotId> {
+        let body = json!({"name": "load", "replies": replies});
+        let made: Bot = self.post("/v1/bots", &body).await?;
+        Ok(made.id)
+    }
+
+    /// A ticket for an operator of the tenant.
+    pub async fn operator(&self, id: &str) -> anyhow::Result<String> {
+        let operator = json!({"id": id, "name": "Load", "role": "agent"});
+        let body = json!({"operator": operator});
+        let minted: Ticket = self.post("/v1/tickets", &body).await?;
+        Ok(minted.ticket)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<T> {
         let response = self
             .client
-            .post(self.target.http_url("/v1/bots"))
+            .post(self.target.http_url(path))
             .bearer_auth(&self.target.api_key)
             .header("content-type", "application/json")
-            .body(json!({"name": "fanout", "replies": false}).to_string())
+            .body(body.to_string())
             .send()
             .await?;
         let status = response.status();
         let body = response.text().await?;
         if !status.is_success() {
-            bail!("making a bot: {status}: {body}");
+            bail!("{path}: {status}: {body}");
         }
-        Ok(serde_json::from_str::<Bot>(&body).context("not a bot")?.id)
+        serde_json::from_str(&body).with_context(|| format!("{path}: not understood: {body}"))
     }
 
     /// All messages of a session, by pages.

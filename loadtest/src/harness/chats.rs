@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::{self, Api};
 use super::process::{self, Usage};
 use super::report::{Report, Violations};
-use super::stats::{Latencies, number, ratio};
+use super::stats::{Latencies, median, number, ratio};
 use super::target::{Progress, Target, say};
 use super::transcript::{Held, Transcript};
 use super::wire::{self, Wire};
@@ -53,6 +53,15 @@ pub struct Chats {
     /// Milliseconds to take off the time to first token where there is no `--simllm` to ask.
     #[arg(long, default_value_t = 0)]
     pub upstream_ttft_ms: u64,
+    /// Milliseconds to the first text from which on an answer counts as late; 0 counts none.
+    #[arg(long, default_value_t = 0)]
+    pub late_ms: u64,
+    /// After a refusal, wait as long as it says before the next question.
+    #[arg(long)]
+    pub patient: bool,
+    /// Ask each question in a new session, so that all prompts are equally long.
+    #[arg(long)]
+    pub fresh: bool,
     /// Do not read the sessions back at the end.
     #[arg(long)]
     pub no_read_back: bool,
@@ -67,10 +76,20 @@ struct Found {
     total: Latencies,
     asked: u64,
     answered: u64,
+    /// Of those, before no more was asked.
+    in_time: u64,
+    /// When the last answer began that did so late, from the start.
+    late_until: Duration,
     tails: u64,
     frames: u64,
     text_units: u64,
     errors: BTreeMap<String, u64>,
+    /// Of those, replies that failed before their first text.
+    unshown: u64,
+    /// Refusals that said when to try again.
+    told: u64,
+    /// The first wait told, against the real one: how far it was off, as a part of the latter.
+    wait_errors: Vec<f64>,
     violations: Violations,
     sessions: Vec<(SessionId, Vec<Held>)>,
 }
@@ -84,6 +103,7 @@ struct Run {
     tokens: Option<u32>,
     found: Arc<Mutex<Found>>,
     stop: CancellationToken,
+    began: Instant,
     ends_at: Instant,
 }
 
@@ -117,6 +137,7 @@ pub async fn run(
         tokens: behaviour.map(|behaviour| behaviour.tokens),
         found: Arc::default(),
         stop: stop.clone(),
+        began: begin,
         ends_at: begin + Duration::from_secs(options.duration),
     };
     let usage_before = target.server_pid.map(process::sample);
@@ -184,7 +205,7 @@ async fn chat(run: Run, index: u32, starts_at: Instant) {
         let joined = wire.join(wire::open_session(run.target.bot)).await?;
         anyhow::Ok((wire, joined.session))
     };
-    let (mut wire, session) = match opened.await {
+    let (mut wire, mut session) = match opened.await {
         Ok(opened) => opened,
         Err(error) => {
             return run
@@ -199,13 +220,35 @@ async fn chat(run: Run, index: u32, starts_at: Instant) {
         && !run.stop.is_cancelled()
     {
         let question = format!("chat {index} round {round}");
-        if let Err(error) = ask(&run, &mut wire, session, question, &mut transcript).await {
-            run.found()
-                .violations
-                .add(format!("chat {index}, round {round}: {error:#}"));
-            break;
+        match ask(&run, &mut wire, session, question, &mut transcript).await {
+            Err(error) => {
+                run.found()
+                    .violations
+                    .add(format!("chat {index}, round {round}: {error:#}"));
+                break;
+            }
+            Ok(Some(pause)) if run.options.patient => {
+                let until = run.ends_at.min(Instant::now() + pause);
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = run.stop.cancelled() => {}
+                }
+            }
+            Ok(_) => {}
         }
         round += 1;
+        if run.options.fresh {
+            let left = std::mem::take(&mut transcript);
+            match anew(&run, &mut wire, session, left).await {
+                Ok(opened) => session = opened,
+                Err(error) => {
+                    run.found()
+                        .violations
+                        .add(format!("chat {index}, round {round}: {error:#}"));
+                    break;
+                }
+            }
+        }
     }
     let deadline = Instant::now() + AFTERMATH;
     while let Ok(text) = wire.text_by(deadline).await {
@@ -219,6 +262,23 @@ async fn chat(run: Run, index: u32, starts_at: Instant) {
     let mut found = run.found();
     found.violations.merge(&transcript.violations);
     found.sessions.push((session, transcript.held));
+}
+
+/// Leaves a session for a new one.
+async fn anew(
+    run: &Run,
+    wire: &mut Wire,
+    session: SessionId,
+    left: Transcript,
+) -> anyhow::Result<SessionId> {
+    {
+        let mut found = run.found();
+        found.violations.merge(&left.violations);
+        found.sessions.push((session, left.held));
+    }
+    wire.say(&wire::leave(session)).await?;
+    let joined = wire.join(wire::open_session(run.target.bot)).await?;
+    Ok(joined.session)
 }
 
 /// Reads every session back over HTTP and compares.
@@ -250,9 +310,24 @@ fn fill(report: &mut Report, run: &Run, seconds: f64) {
     let found = run.found();
     report.push("asked", number(found.asked), "");
     report.push("answered", number(found.answered), "");
+    report.push("answered in time", number(found.in_time), "");
+    if run.options.late_ms > 0 {
+        let seconds = found.late_until.as_secs_f64();
+        report.push("last late answer began after", seconds, "s");
+    }
     report.push("refused or failed", number(found.errors.values().sum()), "");
     for (code, count) in &found.errors {
         report.push(format!("error {code}"), number(*count), "");
+    }
+    report.push("failed before the first text", number(found.unshown), "");
+    report.push("told when to try again", number(found.told), "");
+    if !found.wait_errors.is_empty() {
+        report.push("waits told", number(found.wait_errors.len() as u64), "");
+        report.push(
+            "told wait off by, median",
+            median(&found.wait_errors) * 100.0,
+            "%",
+        );
     }
     report.push_latencies("ack", &found.ack);
     report.push_latencies("time to first token", &found.first_delta);

@@ -93,7 +93,13 @@ impl Report {
 
     /// Adds the percentiles of a distribution, in milliseconds.
     pub fn push_latencies(&mut self, name: &str, latencies: &Latencies) {
-        for (label, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
+        for (label, share) in [
+            ("p50", 0.5),
+            ("p90", 0.9),
+            ("p95", 0.95),
+            ("p99", 0.99),
+            ("max", 1.0),
+        ] {
             self.push(
                 format!("{name} {label}"),
                 latencies.quantile_ms(share),

@@ -1,40 +1,23 @@
 //! `run`: starts the upstream, Hubbub and the bare reference itself and runs all scenarios, so that
 //! figures that are compared come from one machine in one run.
 //!
-//! Every server is a child that is killed with the run. Hubbub gets a temporary data folder, which
-//! goes with it.
-
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, interval, timeout};
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Report;
-use super::target::{Target, TargetArguments, say};
+use super::rig::{self, Hubbub, Programs, Server, Upstream};
+use super::target::{Target, say};
 use super::{chats, fanout, idle, slow};
-
-/// Longest wait for a small server's first words.
-const START_DEADLINE: Duration = Duration::from_secs(15);
-/// Longest wait for Hubbub to be ready: a fresh data folder means a fresh database cluster.
-const READY_DEADLINE: Duration = Duration::from_mins(1);
-/// Longest wait for Hubbub to end by itself: its own limit is 25 s.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Parameters of the orchestration.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    /// The `hubbub` binary; without it only the bare reference is put under load.
-    #[arg(long)]
-    pub hubbub: Option<PathBuf>,
-    /// Folder of `simllm` and `bare`; the harness's own by default.
-    #[arg(long)]
-    pub tools: Option<PathBuf>,
+    /// What is run.
+    #[command(flatten)]
+    pub programs: Programs,
     /// Scenarios to run, of chats, fanout, idle, sessions, slow-device.
     #[arg(long, value_delimiter = ',', default_value = "chats,fanout")]
     pub scenarios: Vec<String>,
@@ -70,13 +53,6 @@ pub struct Run {
     pub no_bare: bool,
 }
 
-/// A child that is killed when it is dropped.
-struct Server {
-    child: Child,
-    pid: u32,
-    url: String,
-}
-
 /// Runs everything, opening so many connections a second.
 ///
 /// # Errors
@@ -86,28 +62,18 @@ pub async fn run(
     connect_rate: u32,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<Report>> {
-    let tools = if let Some(folder) = &options.tools {
-        folder.clone()
-    } else {
-        let own = std::env::current_exe().context("where is the harness?")?;
-        own.parent().context("where is the harness?")?.to_owned()
-    };
-    let mut simllm = Command::new(tools.join("simllm"));
-    simllm
-        .args(["--listen", "127.0.0.1:0", "--seed", "1"])
-        .args(["--ttft-ms", &options.ttft_ms.to_string()])
-        .args([
-            "--token-interval-ms",
-            &options.token_interval_ms.to_string(),
-        ])
-        .args(["--tokens", &options.tokens.to_string()]);
-    let upstream = announced(simllm).await.context("simllm")?;
+    let arguments = [
+        format!("--ttft-ms={}", options.ttft_ms),
+        format!("--token-interval-ms={}", options.token_interval_ms),
+        format!("--tokens={}", options.tokens),
+    ];
+    let upstream = Upstream::start(&options.programs, "sim", 1_000, &arguments).await?;
     let mut reports = Vec::new();
     for number in 1..=options.runs {
         if options.runs > 1 {
             say(&format!("run {number} of {}", options.runs));
         }
-        one_run(options, connect_rate, &tools, &upstream, stop, &mut reports).await?;
+        one_run(options, connect_rate, &upstream, stop, &mut reports).await?;
     }
     let reports = Report::medians(&reports);
     if let Some(path) = &options.markdown {
@@ -122,56 +88,39 @@ pub async fn run(
 async fn one_run(
     options: &Run,
     connect_rate: u32,
-    tools: &Path,
-    upstream: &Server,
+    upstream: &Upstream,
     stop: &CancellationToken,
     reports: &mut Vec<Report>,
 ) -> anyhow::Result<()> {
     if !options.no_bare {
-        let mut bare = Command::new(tools.join("bare"));
+        let mut bare = Command::new(options.programs.tools()?.join("bare"));
         bare.args([
             "--listen",
             "127.0.0.1:0",
             "--upstream",
-            &format!("{}/v1", upstream.url),
+            &format!("{}/v1", upstream.server.url),
         ]);
-        let bare = announced(bare).await.context("bare")?;
-        let target = target(&bare, None, connect_rate)?;
+        let bare = Server::tool(bare).await.context("bare")?;
+        let target = rig::target(&bare, None, connect_rate)?;
         scenarios(&target, options, upstream, stop, reports).await?;
     }
-    if let Some(program) = &options.hubbub {
-        let folder = Folder::create()?;
-        let hubbub = start_hubbub(program, &folder.0, upstream).await?;
-        let demo = folder.0.join("data/demo.json");
-        let outcome = match target(&hubbub, Some(demo), connect_rate) {
+    if let Some(program) = &options.programs.hubbub {
+        let hubbub = Hubbub::start(program, &[upstream], "llm.queue_len = 20000").await?;
+        let outcome = match hubbub.demo(connect_rate) {
             Ok(target) => scenarios(&target, options, upstream, stop, reports).await,
             Err(error) => Err(error),
         };
-        // Before the folder goes: its database lives there.
-        end(hubbub).await;
+        hubbub.end().await;
         outcome?;
     }
     Ok(())
-}
-
-fn target(server: &Server, demo: Option<PathBuf>, connect_rate: u32) -> anyhow::Result<Target> {
-    Target::new(&TargetArguments {
-        url: Some(server.url.clone()),
-        api_key: String::new(),
-        bot: None,
-        bare: demo.is_none(),
-        demo,
-        server_pid: Some(server.pid),
-        connect_rate,
-        report: None,
-    })
 }
 
 /// Runs the chosen scenarios against one server.
 async fn scenarios(
     target: &Target,
     options: &Run,
-    upstream: &Server,
+    upstream: &Upstream,
     stop: &CancellationToken,
     reports: &mut Vec<Report>,
 ) -> anyhow::Result<()> {
@@ -188,9 +137,12 @@ async fn scenarios(
                     duration: options.duration,
                     ramp: 2.0,
                     deadline: 60,
-                    simllm: Some(upstream.url.clone()),
+                    simllm: Some(upstream.server.url.clone()),
                     upstream_ttft_ms: 0,
                     no_read_back: false,
+                    patient: false,
+                    fresh: false,
+                    late_ms: 0,
                 };
                 chats::run(target, &chats, stop).await?
             }
@@ -236,112 +188,4 @@ async fn scenarios(
         });
     }
     Ok(())
-}
-
-/// Starts a tool that prints `listening on http://…`.
-async fn announced(mut command: Command) -> anyhow::Result<Server> {
-    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let pid = child.id().context("it ended at once")?;
-    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-    let reading = async {
-        while let Some(line) = lines.next_line().await? {
-            if let Some(url) = line.strip_prefix("listening on ") {
-                return Ok(url.to_owned());
-            }
-        }
-        bail!("it ended without a word")
-    };
-    let url = timeout(START_DEADLINE, reading)
-        .await
-        .context("it says nothing")??;
-    Ok(Server { child, pid, url })
-}
-
-/// Starts Hubbub with a private database in the folder and the simulated upstream as its only one.
-async fn start_hubbub(program: &Path, folder: &Path, upstream: &Server) -> anyhow::Result<Server> {
-    // Freed again before Hubbub takes it; nobody else asks for ports in that moment.
-    let listen = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-    let config = folder.join("hubbub.toml");
-    std::fs::write(&config, configuration(&upstream.url))?;
-    let log = std::fs::File::create(std::env::temp_dir().join("hubbub-load.log"))?;
-    let child = Command::new(program)
-        .args(["serve", "--demo", "--config"])
-        .arg(&config)
-        .args(["--listen", &listen.to_string(), "--data-dir"])
-        .arg(folder.join("data"))
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    let pid = child.id().context("hubbub ended at once")?;
-    let mut server = Server {
-        child,
-        pid,
-        url: format!("http://{listen}"),
-    };
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(3))
-        .build()?;
-    let deadline = Instant::now() + READY_DEADLINE;
-    let mut pace = interval(Duration::from_millis(100));
-    loop {
-        pace.tick().await;
-        if let Some(status) = server.child.try_wait()? {
-            bail!("hubbub ended with {status}; its log is hubbub-load.log in the temporary folder");
-        }
-        let answer = client.get(format!("{}/readyz", server.url)).send().await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return Ok(server);
-        }
-        if Instant::now() > deadline {
-            bail!("hubbub is not ready after {READY_DEADLINE:?}");
-        }
-    }
-}
-
-/// Hubbub's configuration: limits out of the way of the load, memory of left sessions freed soon.
-fn configuration(upstream: &str) -> String {
-    format!(
-        "[llm]\ndefault_route = [\"sim\"]\nqueue_len = 20000\n\n\
-         [limits]\nmessages_per_second = 100000\nmessages_burst = 100000\n\n\
-         [session]\nidle_timeout_ms = 5000\n\n\
-         [log]\nlevel = \"warn\"\n\n\
-         [[upstreams]]\nname = \"sim\"\nbase_url = \"{upstream}/v1\"\nmodel = \"sim\"\nslots = 1000\n"
-    )
-}
-
-/// Asks Hubbub to drain, as an orchestrator would, and kills it only when it does not.
-async fn end(mut server: Server) {
-    // The standard library cannot send SIGTERM, and unsafe code is forbidden: kill(1) can.
-    let asked = Command::new("kill")
-        .args(["-TERM", &server.pid.to_string()])
-        .status()
-        .await;
-    let ended = timeout(STOP_DEADLINE, server.child.wait()).await;
-    if asked.is_err() || ended.is_err() {
-        say("hubbub did not end by itself");
-        if let Err(error) = server.child.kill().await {
-            say(&format!("hubbub cannot be killed: {error}"));
-        }
-    }
-}
-
-/// A temporary folder; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("hubbub-load-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            say(&format!("{} stays behind: {error}", self.0.display()));
-        }
-    }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use hubbub_protocol::{BotId, ClientFrame, ClientMessageId, ReplyId, Seq, SessionId, client};
+use hubbub_protocol::{
+    BotId, ClientFrame, ClientMessageId, Handler, ReplyId, Seq, SessionId, client,
+};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -47,6 +49,9 @@ pub struct Incoming<'a> {
     #[serde(default)]
     pub code: Option<&'a str>,
     pub error: Option<ErrorCode>,
+    pub retry_after_ms: Option<u64>,
+    pub eta_ms: Option<u64>,
+    pub handler: Option<Handler>,
     pub messages: Option<Vec<Listed>>,
     pub more: Option<bool>,
 }
@@ -56,6 +61,8 @@ pub struct Incoming<'a> {
 pub struct ErrorCode {
     /// For a program.
     pub code: String,
+    /// When to try again, if it was said.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A message inside `joined`.
@@ -79,19 +86,25 @@ pub struct Wire {
 impl Wire {
     /// Connects, authenticates, and waits for `welcome` where the server sends one.
     pub async fn connect(target: &Target) -> anyhow::Result<Self> {
-        timeout(CONNECT_DEADLINE, Self::open(target))
+        Self::connect_as(target, None).await
+    }
+
+    /// The same, with a ticket in place of the key.
+    pub async fn connect_as(target: &Target, ticket: Option<&str>) -> anyhow::Result<Self> {
+        timeout(CONNECT_DEADLINE, Self::open(target, ticket))
             .await
             .context("connecting took too long")?
     }
 
-    async fn open(target: &Target) -> anyhow::Result<Self> {
+    async fn open(target: &Target, ticket: Option<&str>) -> anyhow::Result<Self> {
         let mut request = target.socket_url().into_client_request()?;
         let headers = request.headers_mut();
-        headers.insert(
-            "sec-websocket-protocol",
-            HeaderValue::from_static(hubbub_protocol::SUBPROTOCOL),
-        );
-        if !target.api_key.is_empty() {
+        let mut protocols = hubbub_protocol::SUBPROTOCOL.to_owned();
+        if let Some(ticket) = ticket {
+            protocols = format!("{protocols}, ticket.{ticket}");
+        }
+        headers.insert("sec-websocket-protocol", HeaderValue::from_str(&protocols)?);
+        if ticket.is_none() && !target.api_key.is_empty() {
             let value = HeaderValue::from_str(&format!("Bearer {}", target.api_key))?;
             headers.insert("authorization", value);
         }
@@ -211,6 +224,14 @@ pub fn join_after(session: SessionId, after: u64) -> client::Join {
         limit: Some(hubbub_protocol::limits::JOIN_MESSAGES),
         ..client::Join::default()
     }
+}
+
+/// A `leave`.
+pub fn leave(session: SessionId) -> ClientFrame {
+    ClientFrame::Leave(client::Leave {
+        reference: None,
+        session,
+    })
 }
 
 /// A `send` with a fresh id.

@@ -19,16 +19,23 @@ struct Question<'a> {
     last_delta: Option<Instant>,
     acked: Option<u64>,
     message_seen: bool,
+    /// When a place in the queue was told first, and the wait that was told with it.
+    queued: Option<(Instant, Duration)>,
+    /// When to try again, of a refusal.
+    retry_after: Option<Duration>,
 }
 
-/// Asks one question and follows its answer to the end.
+/// The least wait that a told one is compared with: less is noise.
+const TOLD_WAIT: Duration = Duration::from_millis(250);
+
+/// Asks one question and follows its answer to the end. Returns when to try again, if that was said.
 pub(super) async fn ask(
     run: &Run,
     wire: &mut Wire,
     session: SessionId,
     text: String,
     transcript: &mut Transcript,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Duration>> {
     let id = ClientMessageId::generate();
     let asked_at = Instant::now();
     wire.say(&wire::send(session, id, text.clone())).await?;
@@ -41,6 +48,8 @@ pub(super) async fn ask(
         last_delta: None,
         acked: None,
         message_seen: false,
+        queued: None,
+        retry_after: None,
     };
     let deadline = asked_at + Duration::from_secs(run.options.deadline);
     loop {
@@ -50,7 +59,7 @@ pub(super) async fn ask(
             transcript
                 .violations
                 .check(seen, || "an answer before its question".to_owned());
-            return Ok(());
+            return Ok(question.retry_after);
         }
     }
 }
@@ -77,6 +86,10 @@ impl Question<'_> {
                 if transcript.delta(reply, offset, &piece) {
                     let first = now - self.asked_at;
                     found.first_delta.record(first);
+                    let late = self.run.options.late_ms;
+                    if late > 0 && first >= Duration::from_millis(late) {
+                        found.late_until = now - self.run.began;
+                    }
                     found
                         .added
                         .record(first.saturating_sub(self.run.upstream_ttft));
@@ -91,13 +104,25 @@ impl Question<'_> {
                 let Some(reply) = frame.reply else {
                     return false;
                 };
-                let code = match (frame.state, frame.error) {
-                    (Some("failed"), Some(error)) => error.code,
-                    (Some("cancelled"), _) => "cancelled".to_owned(),
+                let (code, retry_after_ms) = match (frame.state, frame.error) {
+                    (Some("failed"), Some(error)) => (error.code, error.retry_after_ms),
+                    (Some("cancelled"), _) => ("cancelled".to_owned(), None),
+                    (Some("queued"), _) => {
+                        let eta = Duration::from_millis(frame.eta_ms.unwrap_or_default());
+                        self.queued.get_or_insert((now, eta));
+                        return false;
+                    }
+                    (Some("started"), _) => {
+                        self.compare_waits(now, &mut found);
+                        return false;
+                    }
                     _ => return false,
                 };
                 *found.errors.entry(code).or_default() += 1;
-                transcript.end(reply);
+                if transcript.end(reply).is_none() {
+                    found.unshown += 1;
+                }
+                self.refused(retry_after_ms, &mut found);
                 true
             }
             "error" => {
@@ -105,12 +130,28 @@ impl Question<'_> {
                     .errors
                     .entry(frame.code.unwrap_or("?").to_owned())
                     .or_default() += 1;
+                self.refused(frame.retry_after_ms, &mut found);
                 // Refused, so not stored: the question has no answer to wait for.
                 self.acked = Some(0);
                 self.message_seen = true;
                 true
             }
             _ => false,
+        }
+    }
+
+    fn refused(&mut self, retry_after_ms: Option<u64>, found: &mut Found) {
+        self.retry_after = retry_after_ms.map(Duration::from_millis);
+        found.told += u64::from(self.retry_after.is_some());
+    }
+
+    fn compare_waits(&mut self, now: Instant, found: &mut Found) {
+        if let Some((at, told)) = self.queued.take() {
+            let real = now - at;
+            if real >= TOLD_WAIT {
+                let off = real.abs_diff(told).as_secs_f64() / real.as_secs_f64();
+                found.wait_errors.push(off);
+            }
         }
     }
 
@@ -134,6 +175,7 @@ impl Question<'_> {
         };
         found.total.record(now - self.asked_at);
         found.answered += 1;
+        found.in_time += u64::from(now <= self.run.ends_at);
         found.text_units += text.encode_utf16().count() as u64;
         if let Some(tokens) = self.run.tokens {
             found
