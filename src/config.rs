@@ -22,7 +22,7 @@ mod tests;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-pub use dialect::{ApiKeyHeader, OutputBound, UpstreamDialect};
+pub use dialect::{Api, ApiKeyHeader, OutputBound, UpstreamDialect};
 pub use limits::{LimitsConfig, StrangersConfig};
 pub use models::{EMBEDDED_UPSTREAM, LlmConfig, ModelConfig};
 pub use problem::{ConfigErrors, ConfigProblem};

@@ -1,8 +1,8 @@
 //! LLM upstreams: the [`hubbub_actors::ports::Upstream`] port over HTTP, and the embedded model.
 
 pub mod local;
-pub mod openai;
+pub mod remote;
 mod sse;
 
 pub use local::LocalModel;
-pub use openai::{OpenAiUpstream, UpstreamSetupError};
+pub use remote::{RemoteUpstream, UpstreamSetupError};

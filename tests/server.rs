@@ -58,6 +58,8 @@ mod crash;
 mod customers;
 #[path = "server/databases.rs"]
 mod databases;
+#[path = "server/dialects.rs"]
+mod dialects;
 #[path = "server/drain.rs"]
 mod drain;
 #[path = "server/draining.rs"]

@@ -1,4 +1,4 @@
-//! A simulated LLM upstream that speaks the OpenAI-compatible chat completions API.
+//! A simulated LLM upstream that speaks the APIs of OpenAI, Anthropic and Ollama.
 //!
 //! It exists so that load tests measure Hubbub and not a model, and so that tests can make an
 //! upstream misbehave on purpose. It writes one chunk a token, as real upstreams do, at times fixed
@@ -12,6 +12,7 @@ mod answer;
 mod behaviour;
 mod completion;
 mod connection;
+mod format;
 mod http;
 mod prefixes;
 
@@ -59,6 +60,11 @@ impl SimLlm {
     /// The base URL for an OpenAI-compatible client: `http://…/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// The base URL for a client of Ollama's API.
+    pub fn ollama_url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Where it listens.

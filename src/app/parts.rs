@@ -11,7 +11,7 @@ use hubbub_protocol::server::Limits;
 use crate::admission::Allowances;
 use crate::admission::address::Proxies;
 use crate::config::{Config, ServerConfig, StrangersConfig};
-use crate::llm::{LocalModel, OpenAiUpstream};
+use crate::llm::{LocalModel, RemoteUpstream};
 use crate::realtime::sockets::SocketBounds;
 use crate::realtime::{ConnectionConfig, InboundRate};
 use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
@@ -155,7 +155,7 @@ pub(super) fn upstreams(config: &Config) -> anyhow::Result<Upstreams> {
     let mut all: Vec<Arc<dyn Upstream>> = Vec::new();
     for upstream in &config.upstreams {
         let name = upstream.name.clone();
-        let upstream = OpenAiUpstream::new(upstream.clone())
+        let upstream = RemoteUpstream::new(upstream.clone())
             .with_context(|| format!("the upstream {name} cannot be set up"))?;
         all.push(Arc::new(upstream));
     }
@@ -164,7 +164,7 @@ pub(super) fn upstreams(config: &Config) -> anyhow::Result<Upstreams> {
         .enabled
         .then(|| LocalModel::start(config.model.clone(), &config.server.data_dir));
     if let Some(model) = &model {
-        all.push(Arc::new(OpenAiUpstream::new(model.upstream_config())?));
+        all.push(Arc::new(RemoteUpstream::new(model.upstream_config())?));
     }
     Ok(Upstreams { all, model })
 }

@@ -14,6 +14,8 @@ use super::secret::Secret;
 /// How requests to an upstream are written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamDialect {
+    /// What it speaks.
+    pub api: Api,
     /// How the most tokens of an answer are asked for.
     pub output_bound: OutputBound,
     /// Whether counts are asked for with `stream_options`.
@@ -31,12 +33,59 @@ pub struct UpstreamDialect {
 impl Default for UpstreamDialect {
     fn default() -> Self {
         Self {
+            api: Api::OpenAi,
             output_bound: OutputBound::Auto,
             stream_options: true,
             extra_body: Map::new(),
             headers: BTreeMap::new(),
             query: None,
             api_key_header: ApiKeyHeader::Bearer,
+        }
+    }
+}
+
+/// What an upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Ollama's own chat.
+    Ollama,
+}
+
+impl Api {
+    const NAMES: [(&str, Self); 3] = [
+        ("openai", Self::OpenAi),
+        ("anthropic", Self::Anthropic),
+        ("ollama", Self::Ollama),
+    ];
+
+    pub(super) fn read(from: &mut Reader) -> Self {
+        from.parsed(
+            key(
+                "api",
+                "What it speaks: OpenAI's chat completions, Anthropic's Messages, or Ollama's own chat.",
+            ),
+            "openai, anthropic, ollama",
+            Some(Self::OpenAi),
+            |text| Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, api)| *api),
+            |api| api.name().to_owned(),
+        )
+        .unwrap_or(Self::OpenAi)
+    }
+
+    fn name(self) -> &'static str {
+        let name = Self::NAMES.iter().find(|(_, api)| *api == self);
+        name.map_or("", |(name, _)| name)
+    }
+
+    /// Where a key is sent unless the configuration says otherwise.
+    fn key_header(self) -> ApiKeyHeader {
+        match self {
+            Self::Anthropic => ApiKeyHeader::Plain("x-api-key".to_owned()),
+            Self::OpenAi | Self::Ollama => ApiKeyHeader::Bearer,
         }
     }
 }
@@ -75,11 +124,13 @@ impl UpstreamDialect {
     pub(super) fn read(
         from: &mut Reader,
         section: &str,
+        api: Api,
         has_key: bool,
         url_query: Option<Secret>,
     ) -> Self {
         let dialect = Self {
-            api_key_header: read_api_key_header(from),
+            api,
+            api_key_header: read_api_key_header(from, api.key_header()),
             output_bound: read_output_bound(from),
             stream_options: from.boolean(
                 key(
@@ -100,6 +151,9 @@ impl UpstreamDialect {
         for field in self.extra_body.keys() {
             let allowed = match field.as_str() {
                 "model" | "messages" | "stream" | "n" => {
+                    "fields that the server does not set itself"
+                }
+                "system" | "max_tokens" if self.api == Api::Anthropic => {
                     "fields that the server does not set itself"
                 }
                 "max_tokens" | "max_completion_tokens"
@@ -155,15 +209,15 @@ fn read_output_bound(from: &mut Reader) -> OutputBound {
     .unwrap_or(OutputBound::Auto)
 }
 
-fn read_api_key_header(from: &mut Reader) -> ApiKeyHeader {
+fn read_api_key_header(from: &mut Reader, default: ApiKeyHeader) -> ApiKeyHeader {
     from.parsed(
         key(
             "api_key_header",
             "The header the key is sent in. authorization: as a bearer token; any other, such as Azure's api-key: \
-             the key alone.",
+             the key alone. Default for anthropic: x-api-key.",
         ),
         "authorization, api-key, or the name of another header",
-        Some(ApiKeyHeader::Bearer),
+        Some(default.clone()),
         |text| {
             let name: HeaderName = text.parse().ok()?;
             Some(match name.as_str() {
@@ -176,7 +230,7 @@ fn read_api_key_header(from: &mut Reader) -> ApiKeyHeader {
             ApiKeyHeader::Plain(name) => name.clone(),
         },
     )
-    .unwrap_or(ApiKeyHeader::Bearer)
+    .unwrap_or(default)
 }
 
 fn read_extra_body(from: &mut Reader) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::check;
-use super::dialect::{UpstreamDialect, masked_query};
+use super::dialect::{Api, UpstreamDialect, masked_query};
 use super::models::EMBEDDED_UPSTREAM;
 use super::reader::{Reader, key};
 use super::secret::Secret;
@@ -31,12 +31,12 @@ impl std::fmt::Display for BaseUrl {
     }
 }
 
-/// One of `[[upstreams]]`: an endpoint that speaks OpenAI's chat completions.
+/// One of `[[upstreams]]`.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
     /// Unique; what routes call it.
     pub name: String,
-    /// Where it listens; `/chat/completions` is appended, and the dialect's query to that.
+    /// Where it listens; the dialect's path is appended, and its query to that.
     pub base_url: BaseUrl,
     /// The model to ask for when a bot names none.
     pub model: String,
@@ -106,7 +106,7 @@ impl UpstreamConfig {
     fn read(from: &mut Reader, section: &str, example: bool) -> Self {
         from.section(
             section,
-            "An LLM endpoint that speaks OpenAI's chat completions: OpenAI, vLLM, Ollama, llama.cpp. \
+            "An LLM endpoint: OpenAI, vLLM, llama.cpp and whatever else speaks OpenAI's chat completions, Anthropic, Ollama. \
              Repeat the section for more; in the environment they are HUBBUB__UPSTREAMS__0__NAME and so on.",
         );
         let name = from.parsed(
@@ -116,11 +116,13 @@ impl UpstreamConfig {
             check::name,
             Clone::clone,
         );
+        let api = Api::read(from);
         let (base_url, url_query) = from
             .parsed(
                 key(
                     "base_url",
-                    "Up to and without /chat/completions, with a query if it needs one; unix:/path for a socket. Required.",
+                    "Up to and without /chat/completions (anthropic: /messages, ollama: /api/chat), with a query if it needs \
+                     one; unix:/path for a socket. Required.",
                 )
                 .example("\"https://api.openai.com/v1\""),
                 "http://…, https://… (without user and fragment) or unix:/absolute/path",
@@ -191,7 +193,7 @@ impl UpstreamConfig {
                 256..=100_000_000,
             ),
             timeouts: UpstreamTimeouts::read(from),
-            dialect: UpstreamDialect::read(from, section, api_key.is_some(), url_query),
+            dialect: UpstreamDialect::read(from, section, api, api_key.is_some(), url_query),
             api_key,
         }
     }
@@ -275,6 +277,10 @@ fn base_url(text: &str) -> Option<(BaseUrl, Option<Secret>)> {
     url.set_query(None);
     let base = url.as_str().trim_end_matches('/');
     // As documentation for people often gives it.
-    let base = base.strip_suffix("/chat/completions").unwrap_or(base);
+    let known = ["/chat/completions", "/messages", "/api/chat"];
+    let base = known
+        .iter()
+        .find_map(|path| base.strip_suffix(path))
+        .unwrap_or(base);
     is_plain.then(|| (BaseUrl::Http(base.to_owned()), query))
 }

@@ -77,7 +77,7 @@ impl LocalModel {
         self.ready.clone()
     }
 
-    /// What an [`OpenAiUpstream`](super::OpenAiUpstream) for it is made from.
+    /// What an [`RemoteUpstream`](super::RemoteUpstream) for it is made from.
     pub fn upstream_config(&self) -> UpstreamConfig {
         UpstreamConfig {
             name: EMBEDDED_UPSTREAM.to_owned(),

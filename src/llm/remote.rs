@@ -1,18 +1,24 @@
-//! The OpenAI dialect: streaming chat completions, as everybody speaks it who says so.
+//! LLM upstreams over HTTP: OpenAI's chat completions, Anthropic's Messages, Ollama's chat.
+//!
+//! Each dialect is a file that writes its requests and says its events in the words of OpenAI's; everything else is
+//! the same for all.
 //!
 //! An attempt lives as long as its stream; dropping the stream closes the HTTP request, which is how
 //! an upstream learns that nobody listens. What a provider says about an error stays in our log.
 
 mod answer;
+mod anthropic;
 mod attempt;
 mod chunk;
 mod client;
 pub mod decoder;
+mod dialect;
 mod finish;
 mod json_lines;
+mod ollama;
+mod openai;
 mod refusal;
 mod repair;
-mod request;
 mod response;
 mod text;
 mod words;
@@ -33,14 +39,14 @@ use attempt::Attempt;
 use client::Endpoint;
 pub use client::UpstreamSetupError;
 
-/// One endpoint that speaks OpenAI's chat completions. Its constructor is cheap to call once a start.
+/// One endpoint, whatever it speaks. Its constructor is cheap to call once a start.
 #[derive(Debug)]
-pub struct OpenAiUpstream {
+pub struct RemoteUpstream {
     config: UpstreamConfig,
     endpoint: Arc<Endpoint>,
 }
 
-impl OpenAiUpstream {
+impl RemoteUpstream {
     /// Prepares the endpoint; nothing is sent yet.
     pub fn new(config: UpstreamConfig) -> Result<Self, UpstreamSetupError> {
         let endpoint = Arc::new(Endpoint::new(&config)?);
@@ -48,7 +54,7 @@ impl OpenAiUpstream {
     }
 }
 
-impl Upstream for OpenAiUpstream {
+impl Upstream for RemoteUpstream {
     fn name(&self) -> &str {
         &self.config.name
     }

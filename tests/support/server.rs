@@ -57,8 +57,8 @@ pub fn spoiled(mode: Mode) -> Behaviour {
 #[derive(Clone, Default)]
 pub struct Setup {
     upstreams: Vec<(String, Behaviour)>,
-    /// Upstreams of the test's own: name and base URL.
-    endpoints: Vec<(String, String)>,
+    /// Upstreams of the test's own: name, base URL, and what they speak.
+    endpoints: Vec<(String, String, String)>,
     settings: String,
     open_files: Option<u32>,
     prepare: Option<fn(&std::path::Path)>,
@@ -77,8 +77,14 @@ impl Setup {
     }
 
     /// An upstream that the test serves itself.
-    pub fn endpoint(mut self, name: &str, base_url: &str) -> Self {
-        self.endpoints.push((name.to_owned(), base_url.to_owned()));
+    pub fn endpoint(self, name: &str, base_url: &str) -> Self {
+        self.speaking(name, base_url, "openai")
+    }
+
+    /// The same, which speaks another dialect.
+    pub fn speaking(mut self, name: &str, base_url: &str, api: &str) -> Self {
+        let endpoint = [name, base_url, api].map(str::to_owned).into();
+        self.endpoints.push(endpoint);
         self
     }
 
@@ -164,11 +170,11 @@ impl TestServer {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let upstream = simllm::serve(listener, behaviour).unwrap();
             drop(entered);
-            write_upstream(&mut config, &name, &upstream.base_url(), 1_500);
+            write_upstream(&mut config, &name, &upstream.base_url(), "openai", 1_500);
             upstreams.push((name, upstream));
         }
-        for (name, base_url) in setup.endpoints {
-            write_upstream(&mut config, &name, &base_url, 20_000);
+        for (name, base_url, api) in setup.endpoints {
+            write_upstream(&mut config, &name, &base_url, &api, 20_000);
         }
         std::fs::write(config_file(&folder), config).unwrap();
         if let Some(prepare) = setup.prepare {
@@ -308,10 +314,10 @@ impl Drop for TestServer {
     }
 }
 
-fn write_upstream(config: &mut String, name: &str, base_url: &str, silence_ms: u32) {
+fn write_upstream(config: &mut String, name: &str, base_url: &str, api: &str, silence_ms: u32) {
     write!(
         config,
-        "[[upstreams]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\nmodel = \"sim\"\nslots = 256\n\
+        "[[upstreams]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\napi = \"{api}\"\nmodel = \"sim\"\nslots = 256\n\
          context_tokens = 100000\nfirst_token_timeout_ms = {silence_ms}\n\
          token_timeout_ms = {silence_ms}\nconnect_timeout_ms = 500\n"
     )

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use hubbub::config::{BaseUrl, UpstreamConfig, UpstreamDialect, UpstreamTimeouts};
-use hubbub::llm::OpenAiUpstream;
+use hubbub::config::{Api, BaseUrl, UpstreamConfig, UpstreamDialect, UpstreamTimeouts};
+use hubbub::llm::RemoteUpstream;
 use hubbub_actors::ports::{ChatRequest, ChatTurn, TurnRole, Upstream};
 
 use crate::decoded::Outcome;
 use crate::peer::Peer;
 use crate::shape::Shape;
 
-fn upstream(peer: &Peer) -> OpenAiUpstream {
-    OpenAiUpstream::new(UpstreamConfig {
+fn upstream(peer: &Peer, api: Api) -> RemoteUpstream {
+    RemoteUpstream::new(UpstreamConfig {
         name: "shapes".into(),
         base_url: BaseUrl::Http(peer.base_url.clone()),
         model: "none".into(),
@@ -26,7 +26,10 @@ fn upstream(peer: &Peer) -> OpenAiUpstream {
             token: Duration::from_secs(20),
             answer: Duration::from_mins(1),
         },
-        dialect: UpstreamDialect::default(),
+        dialect: UpstreamDialect {
+            api,
+            ..UpstreamDialect::default()
+        },
     })
     .unwrap()
 }
@@ -36,7 +39,8 @@ fn upstream(peer: &Peer) -> OpenAiUpstream {
 async fn every_shape_comes_to_what_it_means_over_a_socket() {
     let shapes = Shape::all();
     let peer = Peer::start(&shapes).await;
-    let upstream = upstream(&peer);
+    let upstreams =
+        [Api::OpenAi, Api::Anthropic, Api::Ollama].map(|api| (api, upstream(&peer, api)));
     let mut wrong = Vec::new();
     for shape in &shapes {
         let request = ChatRequest {
@@ -48,6 +52,7 @@ async fn every_shape_comes_to_what_it_means_over_a_socket() {
             max_output_tokens: 64,
             request_id: "reply-1".into(),
         };
+        let (_, upstream) = upstreams.iter().find(|(api, _)| *api == shape.api).unwrap();
         let events: Vec<_> = upstream.stream(request).collect().await;
         let (found, expected) = (Outcome::of(events), Outcome::expected(shape));
         if found != expected {

@@ -1,6 +1,7 @@
 //! The decoder reads every shape the same, whatever way it is cut, and is strict about the end.
 
-use hubbub::llm::openai::decoder::{Close, Decoder, Events};
+use hubbub::config::Api;
+use hubbub::llm::remote::decoder::{Close, Decoder, Events};
 use hubbub_actors::ports::{Finish, UpstreamError, UpstreamEvent};
 use hubbub_protocol::Usage;
 use proptest::prelude::*;
@@ -60,8 +61,8 @@ fn name(error: UpstreamError) -> String {
 }
 
 /// What these bytes come to, in pieces of this size.
-fn decoded(bytes: &[u8], size: usize, how: Close) -> Outcome {
-    let (mut decoder, mut events) = (Decoder::default(), Events::new());
+fn decoded(api: Api, bytes: &[u8], size: usize, how: Close) -> Outcome {
+    let (mut decoder, mut events) = (Decoder::new(api), Events::new());
     for piece in bytes.chunks(size) {
         decoder.feed(piece, &mut events);
     }
@@ -89,7 +90,7 @@ fn every_shape_comes_to_what_it_means() {
         };
         let expected = Outcome::expected(&shape);
         for size in [usize::MAX, 1, 7] {
-            let found = decoded(&shape.body, size, how);
+            let found = decoded(shape.api, &shape.body, size, how);
             if found != expected {
                 wrong.push(format!(
                     "{} by {size}: {found:?}, not {expected:?}",
@@ -106,12 +107,12 @@ fn every_shape_comes_to_what_it_means() {
 #[test]
 fn an_answer_cut_before_its_good_end_is_never_complete() {
     for shape in bodies() {
-        let whole = decoded(&shape.body, usize::MAX, Close::Over);
+        let whole = decoded(shape.api, &shape.body, usize::MAX, Close::Over);
         let good_end = shape.good_end();
         let mut was_good = false;
         for cut in 0..=shape.body.len() {
             for how in [Close::Over, Close::Broken] {
-                let found = decoded(&shape.body[..cut], usize::MAX, how);
+                let found = decoded(shape.api, &shape.body[..cut], usize::MAX, how);
                 let is_good = ["complete", "length"].contains(&found.end.as_str());
                 let place = format!("{} cut at {cut}, {how:?}: {found:?}", shape.name);
                 assert!(!is_good || cut >= good_end, "{place}");
@@ -152,7 +153,7 @@ fn a_sign_of_life_is_told_before_the_first_text_only() {
         ("data: {\"cho", false),
         ("<html>\n", false),
     ] {
-        let (mut decoder, mut events) = (Decoder::default(), Events::new());
+        let (mut decoder, mut events) = (Decoder::new(Api::OpenAi), Events::new());
         decoder.feed(before.as_bytes(), &mut events);
         assert_eq!(
             events.pop_front() == Some(Ok(UpstreamEvent::Alive)),
@@ -160,7 +161,7 @@ fn a_sign_of_life_is_told_before_the_first_text_only() {
             "{before}"
         );
     }
-    let (mut decoder, mut events) = (Decoder::default(), Events::new());
+    let (mut decoder, mut events) = (Decoder::new(Api::OpenAi), Events::new());
     decoder.feed(
         b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n",
         &mut events,
@@ -177,12 +178,17 @@ fn an_event_of_any_size_is_bounded() {
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}]}}\n\n"
         )
     };
-    let large = decoded(event(900_000).as_bytes(), 16_384, Close::Over);
+    let large = decoded(Api::OpenAi, event(900_000).as_bytes(), 16_384, Close::Over);
     assert_eq!(
         (large.text.len(), large.end.as_str()),
         (900_000, "complete")
     );
-    let larger = decoded(event(2_000_000).as_bytes(), 16_384, Close::Over);
+    let larger = decoded(
+        Api::OpenAi,
+        event(2_000_000).as_bytes(),
+        16_384,
+        Close::Over,
+    );
     assert_eq!((larger.text.len(), larger.end.as_str()), (0, "garbage"));
 }
 
@@ -195,7 +201,8 @@ proptest! {
         size in 1_usize..40,
     ) {
         let shapes: Vec<Shape> = bodies().filter(|shape| !shape.body.is_empty()).collect();
-        let mut body = index.get(&shapes).body.clone();
+        let shape = index.get(&shapes);
+        let mut body = shape.body.clone();
         for (at, damage) in damages {
             let at = at.index(body.len());
             match damage {
@@ -203,7 +210,7 @@ proptest! {
                 None => body.truncate(at + 1),
             }
         }
-        let whole = decoded(&body, usize::MAX, Close::Over);
-        prop_assert_eq!(decoded(&body, size, Close::Over), whole);
+        let whole = decoded(shape.api, &body, usize::MAX, Close::Over);
+        prop_assert_eq!(decoded(shape.api, &body, size, Close::Over), whole);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hubbub::config::Api;
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Device};
@@ -18,13 +19,18 @@ fn upstream(shape: &Shape) -> &str {
 }
 
 async fn start(shapes: &[Shape], peer: &Peer) -> TestServer {
+    let api = match shapes[0].api {
+        Api::OpenAi => "openai",
+        Api::Anthropic => "anthropic",
+        Api::Ollama => "ollama",
+    };
     let mut setup = Setup::default()
-        .endpoint("good", &peer.base_url)
+        .speaking("good", &peer.base_url, api)
         .set("limits.messages_per_second", 100_000)
         .set("limits.messages_burst", 100_000)
         .set("llm.default_route", "[\"good\"]");
     for shape in shapes.iter().filter(|shape| !shape.is_good()) {
-        setup = setup.endpoint(&shape.name, &peer.base_url);
+        setup = setup.speaking(&shape.name, &peer.base_url, api);
     }
     tokio::task::spawn_blocking(move || setup.start())
         .await
@@ -88,7 +94,14 @@ fn wrong(shape: &Shape, page: &Value, requests: u32) -> Option<String> {
 // M1, M2, M3, M4, M5, M6, M7, M8, M9, M14
 #[tokio::test]
 async fn every_shape_has_one_end_that_is_read_back_and_is_asked_for_once_if_it_was_answered() {
-    let shapes = Shape::all();
+    // A server for each dialect.
+    for api in [Api::OpenAi, Api::Anthropic, Api::Ollama] {
+        let shapes = Shape::all().into_iter().filter(|shape| shape.api == api);
+        every_one_has_one_end(shapes.collect()).await;
+    }
+}
+
+async fn every_one_has_one_end(shapes: Vec<Shape>) {
     let peer = Arc::new(Peer::start(&shapes).await);
     let server = Arc::new(start(&shapes, &peer).await);
     let (mut asking, mut faults) = (tokio::task::JoinSet::new(), Vec::new());

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hubbub::config::Api;
 use hubbub_protocol::Usage;
 
 /// How the connection ends after the body.
@@ -16,6 +17,8 @@ pub enum After {
 pub struct Shape {
     /// The file's name.
     pub name: String,
+    /// The dialect.
+    pub api: Api,
     pub status: u16,
     pub headers: Vec<String>,
     pub body: Vec<u8>,
@@ -51,6 +54,7 @@ impl Shape {
         let head = std::str::from_utf8(&bytes[..at]).unwrap();
         let mut shape = Self {
             name,
+            api: Api::OpenAi,
             status: 200,
             headers: Vec::new(),
             body: bytes[at + 6..].to_vec(),
@@ -74,18 +78,25 @@ impl Shape {
 
     fn set(&mut self, key: &str, value: &str) {
         match key {
+            "api" => {
+                self.api = match value {
+                    "anthropic" => Api::Anthropic,
+                    "ollama" => Api::Ollama,
+                    other => panic!("{}: who speaks {other}?", self.name),
+                }
+            }
             "status" => self.status = value.parse().unwrap(),
             "header" => self.headers.push(value.to_owned()),
             "after" if value == "reset" => self.after = After::Reset,
             "text" => self.text = serde_json::from_str(value).unwrap(),
             "end" => value.clone_into(&mut self.end),
             "usage" => {
-                let (input, output) = value.split_once(' ').unwrap();
+                let mut counts = value.split(' ').map(|count| count.parse().unwrap());
                 self.usage = Some(Usage {
-                    input_tokens: input.parse().unwrap(),
-                    output_tokens: output.parse().unwrap(),
+                    input_tokens: counts.next().unwrap(),
+                    output_tokens: counts.next().unwrap(),
                     estimated: false,
-                    cached_input_tokens: 0,
+                    cached_input_tokens: counts.next().unwrap_or(0),
                 });
             }
             "good-end" => self.good_end = Some(serde_json::from_str(value).unwrap()),

@@ -1,4 +1,4 @@
-//! `simllm`: a simulated OpenAI-compatible upstream for load tests and fault tests.
+//! `simllm`: a simulated upstream for load tests and fault tests.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -8,7 +8,8 @@ use clap::Parser;
 use hubbub_loadtest::simllm::{self, Behaviour, Mode};
 use tokio::net::TcpListener;
 
-/// A simulated OpenAI-compatible upstream. `GET /control` tells its counters, `PUT /control` changes
+/// A simulated upstream that speaks OpenAI's (`/v1/chat/completions`), Anthropic's (`/v1/messages`) and Ollama's
+/// (`/api/chat`) APIs. `GET /control` tells its counters, `PUT /control` changes
 /// its behaviour while it runs.
 #[derive(Parser)]
 #[command(version)]

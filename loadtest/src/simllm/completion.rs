@@ -128,7 +128,7 @@ impl Answer {
 
     pub(super) fn push_token(&self, out: &mut Vec<u8>, index: u32) {
         // A token holds nothing that JSON would escape.
-        let token = answer::answer_token(&self.question, index);
+        let token = self.token(index);
         let end = "\"},\"finish_reason\":null}]";
         let usage = self.usage_until(index + 1);
         let event = [&self.event_start, token.as_str(), end, &usage, "}\n\n"];
@@ -156,14 +156,28 @@ impl Answer {
         http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
     }
 
-    pub(super) fn push_event(
-        &self,
-        out: &mut Vec<u8>,
-        delta: &serde_json::Value,
-        finish: Option<&str>,
-    ) {
-        let event = self.event(delta, finish);
+    /// The events after the last token.
+    pub(super) fn push_end(&self, out: &mut Vec<u8>) {
+        let event = self.event(&json!({}), Some(self.finish_reason));
         http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
+        if self.counts.include_usage {
+            let event = json!({
+                "id": self.id, "object": "chat.completion.chunk", "created": 0,
+                "model": self.model, "choices": [], "usage": self.usage(self.tokens),
+            });
+            http::push_chunk(out, format!("data: {event}\n\n").as_bytes());
+        }
+        http::push_chunk(out, b"data: [DONE]\n\n");
+    }
+
+    /// One token's text.
+    pub(super) fn token(&self, index: u32) -> String {
+        answer::answer_token(&self.question, index)
+    }
+
+    /// The whole text.
+    pub(super) fn text(&self) -> String {
+        answer::answer_text(&self.question, self.tokens)
     }
 
     fn event(&self, delta: &serde_json::Value, finish: Option<&str>) -> serde_json::Value {
@@ -185,7 +199,7 @@ impl Answer {
     }
 
     pub(super) fn whole(&self) -> serde_json::Value {
-        let text = answer::answer_text(&self.question, self.tokens);
+        let text = self.text();
         json!({
             "id": self.id, "object": "chat.completion", "created": 0, "model": self.model,
             "choices": [{

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::behaviour::{BehaviourPatch, Fate};
-use super::completion::{Answer, Completion};
+use super::completion::Answer;
+use super::format::Format;
 use super::http::{self, Request};
 use super::{Outcome, Shared};
 
@@ -65,8 +66,10 @@ impl Connection {
             }
         };
         let keep_alive = request.keep_alive;
+        if let ("POST", Some(format)) = (request.method.as_str(), Format::of(&request.path)) {
+            return self.complete(&request, format).await;
+        }
         let (status, body) = match (request.method.as_str(), request.path.as_str()) {
-            ("POST", "/v1/chat/completions") => return self.complete(&request).await,
             ("GET", "/v1/models") => (
                 200,
                 json!({"object": "list", "data": [{"id": "sim", "object": "model"}]}),
@@ -115,11 +118,11 @@ impl Connection {
     }
 
     /// Answers a chat completion request, in whatever way its fate has it.
-    async fn complete(&mut self, request: &Request) -> Result<bool, Closed> {
-        let completion: Completion = match serde_json::from_slice(&request.body) {
+    async fn complete(&mut self, request: &Request, format: Format) -> Result<bool, Closed> {
+        let completion = match format.read(&request.body) {
             Ok(completion) => completion,
             Err(error) => {
-                let body = error_body(&error.to_string()).to_string();
+                let body = format.error(400, &error.to_string()).to_string();
                 self.write(&http::json_answer(400, &body, request.keep_alive))
                     .await?;
                 return Ok(request.keep_alive);
@@ -151,7 +154,7 @@ impl Connection {
                         Outcome::Spoiled,
                     ),
                 };
-                let body = error_body(message).to_string();
+                let body = format.error(status, message).to_string();
                 self.write(&http::json_answer(status, &body, keep_alive))
                     .await?;
                 guard.outcome = outcome;
@@ -163,7 +166,7 @@ impl Connection {
                 Ok(false)
             }
             Fate::Garbage => {
-                let mut out = http::stream_head(false);
+                let mut out = http::stream_head(format.media_type(), false);
                 http::push_chunk(&mut out, &answer.draws.garbage());
                 out.extend_from_slice(http::LAST_CHUNK);
                 self.write(&out).await?;
@@ -172,14 +175,14 @@ impl Connection {
             }
             Fate::Half => {
                 let half = answer.tokens / 2;
-                self.send_tokens(&mut answer, half).await?;
+                self.send_tokens(&mut answer, format, half).await?;
                 guard.outcome = Outcome::Spoiled;
                 Ok(false)
             }
             Fate::Answer => {
                 let all = answer.tokens;
-                self.send_tokens(&mut answer, all).await?;
-                self.finish(&answer).await?;
+                self.send_tokens(&mut answer, format, all).await?;
+                self.finish(&answer, format).await?;
                 guard.outcome = Outcome::Completed;
                 Ok(keep_alive)
             }
@@ -187,20 +190,24 @@ impl Connection {
     }
 
     /// Sends the first `count` tokens at their times. Without streaming it only waits for them.
-    async fn send_tokens(&mut self, answer: &mut Answer, count: u32) -> Result<(), Closed> {
+    async fn send_tokens(
+        &mut self,
+        answer: &mut Answer,
+        format: Format,
+        count: u32,
+    ) -> Result<(), Closed> {
         if answer.behaviour.prefix_cache {
             answer.cached_tokens = self.shared.cached(&answer.prompt);
         }
         // Every time is counted from the start, so that a late wake-up does not delay what follows.
         let mut due = Instant::now() + answer.first_wait();
         let mut out = if answer.stream {
-            http::stream_head(answer.keep_alive)
+            http::stream_head(format.media_type(), answer.keep_alive)
         } else {
             Vec::new()
         };
         if answer.stream {
-            // A real upstream sends its head, and the role, before it has thought of a word.
-            answer.push_role(&mut out);
+            format.push_beginning(&mut out, answer);
             self.write(&out).await?;
         }
         self.shared
@@ -211,7 +218,7 @@ impl Connection {
             due += answer.next_wait();
             if answer.stream {
                 out.clear();
-                answer.push_token(&mut out, index);
+                format.push_token(&mut out, answer, index);
                 self.write(&out).await?;
             }
             self.shared.tally.token();
@@ -223,23 +230,15 @@ impl Connection {
     }
 
     /// Ends the answer: the closing events, or the whole answer where none was streamed.
-    async fn finish(&mut self, answer: &Answer) -> Result<(), Closed> {
+    async fn finish(&mut self, answer: &Answer, format: Format) -> Result<(), Closed> {
         if !answer.stream {
-            let body = answer.whole().to_string();
+            let body = format.whole(answer).to_string();
             return self
                 .write(&http::json_answer(200, &body, answer.keep_alive))
                 .await;
         }
         let mut out = Vec::new();
-        answer.push_event(&mut out, &json!({}), Some(answer.finish_reason));
-        if answer.counts.include_usage {
-            let event = json!({
-                "id": answer.id, "object": "chat.completion.chunk", "created": 0,
-                "model": answer.model, "choices": [], "usage": answer.usage(answer.tokens),
-            });
-            http::push_chunk(&mut out, format!("data: {event}\n\n").as_bytes());
-        }
-        http::push_chunk(&mut out, b"data: [DONE]\n\n");
+        format.push_end(&mut out, answer);
         out.extend_from_slice(http::LAST_CHUNK);
         self.write(&out).await
     }

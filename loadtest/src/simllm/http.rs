@@ -99,10 +99,10 @@ pub fn json_answer(status: u16, body: &str, keep_alive: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The head of an answer of server-sent events in chunks.
-pub fn stream_head(keep_alive: bool) -> Vec<u8> {
+/// The head of an answer in chunks.
+pub fn stream_head(media_type: &str, keep_alive: bool) -> Vec<u8> {
     format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nConnection: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nCache-Control: no-cache\r\nConnection: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
         connection(keep_alive),
     )
     .into_bytes()

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::chunk::{Chunk, Token};
 use super::decoder::{Close, Events};
+use super::dialect::{Translated, Translator};
 use super::finish::Reason;
 use super::json_lines::JsonLines;
 use super::refusal::{Refusal, is_error};
 use super::repair::repaired;
 use super::text::Text;
+use crate::config::Api;
 use crate::llm::sse::Item;
 use crate::telemetry::logs::truncated;
 
@@ -21,8 +23,9 @@ const NONSENSE_BYTES: usize = 512;
 const MODEL_BYTES: usize = 256;
 
 /// An answer as it is read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answer {
+    translator: Translator,
     stage: Stage,
     /// Texts of one read go out as one event: fewer wake-ups, and no text waits for another read.
     text: Text,
@@ -74,6 +77,25 @@ enum Shown {
 }
 
 impl Answer {
+    pub(super) fn new(api: Api) -> Self {
+        Self {
+            translator: Translator::new(api),
+            stage: Stage::default(),
+            text: Text::default(),
+            shown: Shown::default(),
+            index: None,
+            model: None,
+            usage: None,
+            untold: None,
+            is_understood: false,
+            is_alive: false,
+            is_closing: false,
+            lines: JsonLines::default(),
+            nonsense: String::new(),
+            said: String::new(),
+        }
+    }
+
     pub(super) fn has_good_end(&self) -> bool {
         matches!(self.stage, Stage::Whole(_))
     }
@@ -233,6 +255,14 @@ impl Answer {
         if self.is_over() {
             return;
         }
+        match self.translator.translate(event) {
+            Translated::Event(event) => self.take_chunk(&event),
+            Translated::Done => self.done(),
+            Translated::Nothing => {}
+        }
+    }
+
+    fn take_chunk(&mut self, event: &Value) {
         let chunk = Chunk::of(event, self.index);
         self.is_understood |= event.get("choices").is_some();
         self.name_model(chunk.model.as_deref());

@@ -78,7 +78,7 @@ impl Attempt {
             endpoint,
             request: Some(request),
             timeouts,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(config.dialect.api),
             events: Events::new(),
             deadline,
             last_deadline,

@@ -12,9 +12,12 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, Url};
 
 use hubbub_actors::ports::{ChatRequest, UpstreamError};
 
-use crate::config::{ApiKeyHeader, BaseUrl, OutputBound, Secret, UpstreamConfig, UpstreamDialect};
+use crate::config::{
+    Api, ApiKeyHeader, BaseUrl, OutputBound, Secret, UpstreamConfig, UpstreamDialect,
+};
 
-use super::request::{Form, body};
+use super::anthropic;
+use super::dialect::{Form, body, path};
 use super::response::Refused;
 
 /// How long an unused connection is kept. Shorter than the usual keep-alive of load balancers (60 s),
@@ -79,9 +82,11 @@ impl Endpoint {
     pub(super) fn new(config: &UpstreamConfig) -> Result<Self, UpstreamSetupError> {
         let base = match &config.base_url {
             BaseUrl::Http(url) => url.as_str(),
+            BaseUrl::Unix(_) if config.dialect.api == Api::Ollama => "http://localhost",
             BaseUrl::Unix(_) => "http://localhost/v1",
         };
-        let mut url = Url::parse(&format!("{base}/chat/completions"))
+        let path = path(config.dialect.api);
+        let mut url = Url::parse(&format!("{base}{path}"))
             .map_err(|_| UpstreamSetupError::Url(config.name.clone()))?;
         url.set_query(config.dialect.query.as_ref().map(Secret::expose));
         let endpoint = Self {
@@ -105,6 +110,7 @@ impl Endpoint {
     /// A whole request.
     pub(super) fn request(&self, request: &ChatRequest) -> Result<RequestBuilder, RequestError> {
         let form = Form {
+            api: self.dialect.api,
             default_model: &self.model,
             bound_field: self.bound_field(),
             stream_options: self.dialect.stream_options,
@@ -194,6 +200,10 @@ impl Endpoint {
 fn headers(config: &UpstreamConfig) -> Result<HeaderMap, UpstreamSetupError> {
     let unfit = || UpstreamSetupError::Key(config.name.clone());
     let mut headers = HeaderMap::new();
+    if config.dialect.api == Api::Anthropic {
+        let (name, version) = anthropic::VERSION;
+        headers.insert(name, HeaderValue::from_static(version));
+    }
     for (name, secret) in &config.dialect.headers {
         let name: HeaderName = name.parse().map_err(|_| unfit())?;
         let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| unfit())?;

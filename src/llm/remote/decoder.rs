@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use hubbub_actors::ports::{UpstreamError, UpstreamEvent};
 
 use super::answer::Answer;
+use crate::config::Api;
 use crate::llm::sse::SseParser;
 
 /// What is to be told, in order.
@@ -25,13 +26,21 @@ pub enum Close {
 }
 
 /// Turns the bytes of an answer into events, whatever way they are cut.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     parser: SseParser,
     answer: Answer,
 }
 
 impl Decoder {
+    /// For an answer in this dialect.
+    pub fn new(api: Api) -> Self {
+        Self {
+            parser: SseParser::default(),
+            answer: Answer::new(api),
+        }
+    }
+
     /// Takes the next bytes. An error or `Finished`, if there is one, is the last thing that is told.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Events) {
         let Self { parser, answer } = self;

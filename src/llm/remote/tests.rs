@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::decoder::{Decoder, Events};
 use super::*;
-use crate::config::{BaseUrl, Secret, UpstreamDialect, UpstreamTimeouts};
+use crate::config::{Api, BaseUrl, Secret, UpstreamDialect, UpstreamTimeouts};
 
 mod dialect;
 mod refusals;
@@ -109,7 +109,7 @@ async fn answered(response: Vec<u8>) -> Answered {
         drop(socket.write_all(&response).await);
         drop(socket.shutdown().await);
     });
-    let answer = OpenAiUpstream::new(config)
+    let answer = RemoteUpstream::new(config)
         .unwrap()
         .stream(request())
         .collect()
@@ -154,7 +154,7 @@ data: "usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":{
         cached_input_tokens: 4,
         estimated: false,
     };
-    let (mut decoder, mut events) = (Decoder::default(), Events::new());
+    let (mut decoder, mut events) = (Decoder::new(Api::OpenAi), Events::new());
     for (lines, expected) in [
         (vec![token], vec![UpstreamEvent::Text("a ".into())]),
         (
@@ -185,7 +185,7 @@ async fn an_answer_is_streamed_and_the_request_is_of_the_dialect() {
             .unwrap();
         request
     });
-    let answer: Answered = OpenAiUpstream::new(config)
+    let answer: Answered = RemoteUpstream::new(config)
         .unwrap()
         .stream(request())
         .collect()
@@ -231,7 +231,7 @@ async fn a_unix_socket_is_spoken_to() {
             .await
             .unwrap();
     });
-    let upstream = OpenAiUpstream::new(config(BaseUrl::Unix(path))).unwrap();
+    let upstream = RemoteUpstream::new(config(BaseUrl::Unix(path))).unwrap();
     let answer: Answered = upstream.stream(request()).collect().await;
     assert_eq!(answer.last(), Some(&finished()));
     server.await.unwrap();
@@ -289,7 +289,7 @@ async fn an_answer_without_done_is_complete_after_its_finish_reason() {
 async fn nobody_listening_is_unreachable() {
     let (listener, config) = listen().await;
     drop(listener);
-    let upstream = OpenAiUpstream::new(config).unwrap();
+    let upstream = RemoteUpstream::new(config).unwrap();
     let answer: Answered = upstream.stream(request()).collect().await;
     assert_eq!(answer, [Err(UpstreamError::Unreachable)]);
 }
@@ -308,7 +308,7 @@ async fn dropping_the_stream_closes_the_request() {
         // 0 is the end of what the client sends: it hung up.
         socket.read(&mut [0; 16]).await
     });
-    let mut stream = OpenAiUpstream::new(config).unwrap().stream(request());
+    let mut stream = RemoteUpstream::new(config).unwrap().stream(request());
     assert_eq!(
         stream.next().await,
         Some(Ok(UpstreamEvent::Text("a".into())))
@@ -339,7 +339,7 @@ async fn connections_are_used_again() {
             socket.write_all(b"0\r\n\r\n").await.unwrap();
         }
     });
-    let upstream = OpenAiUpstream::new(config).unwrap();
+    let upstream = RemoteUpstream::new(config).unwrap();
     for _ in 0..3 {
         let answer: Answered = upstream.stream(request()).collect().await;
         assert_eq!(answer.last(), Some(&finished()));
@@ -364,7 +364,7 @@ async fn an_answer_of_10_megabytes_is_not_buffered() {
         }
         socket.write_all(b"data: [DONE]\n\n").await.unwrap();
     });
-    let mut stream = OpenAiUpstream::new(config).unwrap().stream(request());
+    let mut stream = RemoteUpstream::new(config).unwrap().stream(request());
     assert!(matches!(
         stream.next().await,
         Some(Ok(UpstreamEvent::Text(_)))
@@ -401,7 +401,7 @@ fn decoding_a_token_costs_little() {
         r#""delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}"#,
         "\n\n",
     );
-    let (mut decoder, mut events) = (Decoder::default(), Events::new());
+    let (mut decoder, mut events) = (Decoder::new(Api::OpenAi), Events::new());
     let begin = Instant::now();
     for _ in 0..100_000 {
         decoder.feed(event.as_bytes(), &mut events);

@@ -27,7 +27,7 @@ async fn requests(
         }
         requests
     });
-    let upstream = OpenAiUpstream::new(config).unwrap();
+    let upstream = RemoteUpstream::new(config).unwrap();
     let answer = upstream.stream(request()).collect().await;
     (server.await.unwrap(), answer)
 }
@@ -45,6 +45,7 @@ async fn requests_are_written_as_their_upstream_takes_them() {
         headers: BTreeMap::from([("x-title".to_owned(), Secret::new("Hubbub"))]),
         query: Some(Secret::new("api-version=2024-10-21")),
         api_key_header: ApiKeyHeader::Plain("api-key".to_owned()),
+        ..UpstreamDialect::default()
     };
     let (requests, answer) = requests(dialect, &[&format!("{HEAD}{ANSWER}")]).await;
     assert_eq!(answer.last(), Some(&finished()));

@@ -33,7 +33,7 @@ async fn said(first: &str, ping: Option<&'static str>, timeouts: UpstreamTimeout
         }
         drop(socket.read_u8().await);
     });
-    let upstream = OpenAiUpstream::new(config).unwrap();
+    let upstream = RemoteUpstream::new(config).unwrap();
     let answer = upstream.stream(request()).collect();
     let answer = tokio::time::timeout(Duration::from_secs(20), answer)
         .await
