@@ -116,3 +116,9 @@ async fn bodies_that_never_end() {
 async fn prompts_that_are_answered_without_a_word() {
     withstand(sockets::worst_prompts).await;
 }
+
+// R154, X8
+#[tokio::test]
+async fn a_script_with_bad_manners() {
+    withstand(sockets::bad_manners).await;
+}

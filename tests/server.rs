@@ -70,6 +70,8 @@ mod ends_paged;
 mod floods;
 #[path = "server/frames.rs"]
 mod frames;
+#[path = "server/handled_kills.rs"]
+mod handled_kills;
 #[path = "server/handshake.rs"]
 mod handshake;
 #[path = "server/homes.rs"]
@@ -112,6 +114,8 @@ mod retry;
 mod revoked;
 #[path = "server/rushes.rs"]
 mod rushes;
+#[path = "server/sharing.rs"]
+mod sharing;
 #[path = "server/slow.rs"]
 mod slow;
 #[path = "server/speed.rs"]

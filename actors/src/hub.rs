@@ -6,6 +6,7 @@ use std::time::Duration;
 use hubbub_protocol::{BotId, ErrorCode, NodeId, SessionId, TenantId};
 use tokio::time::Instant;
 
+use crate::answers::Answers;
 use crate::busy::Busy;
 use crate::caller::{Caller, Permission};
 use crate::capacity;
@@ -61,6 +62,7 @@ impl Hub {
             config: config.session,
             writer: WriterHandle::start(&store, &fatal),
             pool: PoolHandle::start(config.pool, fatal.clone()),
+            answers: Answers::default(),
             tenants: Tenants::new(store.clone(), config.tenant),
             visitors: Visitors::new(config.visitor),
             busy: Busy::default(),

@@ -7,6 +7,7 @@
 //! through its [`SessionHandle`]; what it has to say goes to its devices' [`Outlet`]s.
 
 mod absence;
+mod answers;
 mod busy;
 mod caller;
 pub mod capacity;

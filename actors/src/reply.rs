@@ -9,6 +9,7 @@ mod attempts;
 mod ends;
 pub(crate) mod messages;
 mod prompt;
+mod shared;
 mod stream;
 pub(crate) mod tab;
 mod turns;
@@ -24,9 +25,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::absence::Absence;
+use crate::answers::{Question, Shared};
 use crate::capacity;
 use crate::ending::failed;
-use crate::pool::{Permit, Request};
+use crate::pool::{Permit, Request, Route};
 use crate::ports::{
     AttemptOutcome, BotConfig, ChatRequest, ChatTurn, Conversation, Fence, ReplyEnd, Reservation,
     Said, StoreError, UpstreamError,
@@ -144,7 +146,7 @@ impl Work {
         }
     }
 
-    /// Attempts an answer until there is one, or no more is to be attempted.
+    /// Answers, as far as there is anything to answer with.
     async fn answer(&self) -> Result<ReplyEnd, Stopped> {
         let pool = &self.ports.pool;
         let ReplyTask {
@@ -168,33 +170,48 @@ impl Work {
         let turns = turns.ok_or(Stopped::Rejected(ends::too_large()))?;
         let tokens = usage::prompt_tokens(&turns);
         drop(turns);
-        let prompt = Prompt { said, tokens };
-        if has_budget {
-            self.reserve(&route.upstreams, tokens).await?;
+        let prompt = Prompt {
+            said,
+            tokens,
+            has_budget,
+        };
+        let question = Question::of(self.task.tenant, bot, &prompt.said, *to);
+        match question {
+            Some(question) => self.share(question, route, &prompt).await,
+            None => self.generate(route, &prompt).await.map(|(end, _)| end),
+        }
+    }
+
+    /// Attempts an answer until there is one, or no more is to be attempted. Returns its text with its end.
+    async fn generate(&self, route: Route, prompt: &Prompt) -> Result<(ReplyEnd, Shared), Stopped> {
+        if prompt.has_budget {
+            self.reserve(&route.upstreams, prompt.tokens).await?;
         }
         let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
         // The pause before an upstream is asked again.
         let mut owed = None;
         loop {
-            let mut permit = self.acquire(&prompt, &attempts).await?;
+            let mut permit = self.acquire(prompt, &attempts).await?;
             if attempts.tried().contains(&permit.index())
                 && let Some(pause) = owed.take()
             {
                 // Another was to be asked, and takes nothing now.
                 drop(permit);
                 tokio::time::sleep(pause).await;
-                permit = self.acquire(&prompt, &attempts).await?;
+                permit = self.acquire(prompt, &attempts).await?;
             }
             attempts.begin(Instant::now());
             let index = permit.index();
-            let error = match self.attempt(permit, &prompt, &attempts).await? {
-                Attempted::Ended(end) => return Ok(end),
+            let error = match self.attempt(permit, prompt, &attempts).await? {
+                Attempted::Ended(end, shared) => return Ok((end, shared)),
                 Attempted::Failed(error) => error,
             };
             let next = attempts.after(index, error, Instant::now(), &mut rand::rng());
             let next = match (next, error) {
                 (Some(next), _) => next,
-                (None, UpstreamError::Filtered) => return Ok(ends::filtered()),
+                (None, UpstreamError::Filtered) => {
+                    return Ok((ends::filtered(), Shared::default()));
+                }
                 (None, _) => return Err(Stopped::Rejected(ends::no_answer())),
             };
             owed = next.elsewhere.then_some(next.pause);
@@ -212,33 +229,7 @@ impl Work {
         prompt: &Prompt,
         attempts: &Attempts,
     ) -> Result<Attempted, Stopped> {
-        let bot = &self.task.bot;
-        let turns = self.turns(&prompt.said, permit.upstream().context_tokens());
-        let request = ChatRequest {
-            model: bot.model.clone(),
-            turns: turns.ok_or(Stopped::Rejected(ends::too_large()))?,
-            max_output_tokens: bot.max_output_tokens,
-            request_id: self.reply.to_string(),
-        };
-        let model = request
-            .model
-            .clone()
-            .unwrap_or_else(|| permit.upstream().default_model().to_owned());
-        let prompt_tokens = usage::prompt_tokens(&request.turns);
-        self.tell(ReplyStep::Started(model.clone())).await?;
-        let tab = &self.task.tab;
-        tab.open(Asked {
-            bot: bot.bot,
-            visitor: self.task.visitor,
-            upstream: permit.upstream().name().to_owned(),
-            model,
-            prompt_tokens,
-        });
-        let mut stream = Stream::new(
-            permit.upstream().stream(request),
-            tab.clone(),
-            attempts.deadline(),
-        );
+        let (mut stream, mut shared, prompt_tokens) = self.begin(&permit, prompt, attempts).await?;
         let streamed = loop {
             match stream.next().await {
                 Piece::Alive => {
@@ -250,6 +241,9 @@ impl Work {
                     if is_first {
                         permit.note_input(prompt_tokens);
                         permit.answers();
+                    }
+                    if !self.task.bot.answer_cache.is_zero() {
+                        shared.text.push_str(&text);
                     }
                     self.tell(ReplyStep::Text(text)).await?;
                 }
@@ -265,23 +259,53 @@ impl Work {
         // First the request is closed, then its slot given back.
         drop(stream);
         permit.release(streamed.outcome(was_shown));
-        tab.close(match streamed {
-            Streamed::Finished(..) => AttemptOutcome::Answered,
-            Streamed::Failed(_) | Streamed::TooLong | Streamed::Overdue { .. } => {
-                AttemptOutcome::Failed
-            }
+        let is_answered = matches!(streamed, Streamed::Finished(..));
+        self.task.tab.close(if is_answered {
+            AttemptOutcome::Answered
+        } else {
+            AttemptOutcome::Failed
         });
         if matches!(streamed, Streamed::Failed(_) | Streamed::Overdue { .. }) {
             metrics::counter!("hubbub_llm_attempts_failed_total").increment(1);
         }
-        Ok(match streamed {
-            Streamed::Overdue { .. } => Attempted::Failed(UpstreamError::TimedOut),
-            Streamed::Failed(error) if !was_shown => Attempted::Failed(error),
-            Streamed::Failed(error) => Attempted::Ended(ends::broken(error)),
-            Streamed::TooLong => Attempted::Ended(ends::too_long()),
-            Streamed::Finished(..) if !was_shown => Attempted::Ended(ends::empty()),
-            Streamed::Finished(finish, _) => Attempted::Ended(ends::finished(finish)),
-        })
+        Ok(streamed.came_to(was_shown, shared))
+    }
+
+    /// Sends the request. Returns its answer as it streams, what may be shared of it, and the prompt's tokens.
+    async fn begin(
+        &self,
+        permit: &Permit,
+        prompt: &Prompt,
+        attempts: &Attempts,
+    ) -> Result<(Stream, Shared, u64), Stopped> {
+        let bot = &self.task.bot;
+        let turns = self.turns(&prompt.said, permit.upstream().context_tokens());
+        let request = ChatRequest {
+            model: bot.model.clone(),
+            turns: turns.ok_or(Stopped::Rejected(ends::too_large()))?,
+            max_output_tokens: bot.max_output_tokens,
+            request_id: self.reply.to_string(),
+        };
+        let model = request
+            .model
+            .clone()
+            .unwrap_or_else(|| permit.upstream().default_model().to_owned());
+        let prompt_tokens = usage::prompt_tokens(&request.turns);
+        self.tell(ReplyStep::Started(model.clone())).await?;
+        self.task.tab.open(Asked {
+            bot: bot.bot,
+            visitor: self.task.visitor,
+            upstream: permit.upstream().name().to_owned(),
+            model: model.clone(),
+            prompt_tokens,
+        });
+        let stream = Stream::new(
+            permit.upstream().stream(request),
+            self.task.tab.clone(),
+            attempts.deadline(),
+        );
+        let text = String::new();
+        Ok((stream, Shared { model, text }, prompt_tokens))
     }
 
     /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
@@ -406,14 +430,30 @@ struct Prompt {
     said: Vec<Said>,
     /// Estimated tokens of it, for whoever can read most.
     tokens: u64,
+    /// What it costs is set aside before.
+    has_budget: bool,
 }
 
 /// What one attempt came to.
 enum Attempted {
-    /// The reply's end.
-    Ended(ReplyEnd),
+    /// The reply's end, with what was said if it may be shared.
+    Ended(ReplyEnd, Shared),
     /// Nothing was shown: another may be made.
     Failed(UpstreamError),
+}
+
+impl Streamed {
+    fn came_to(self, was_shown: bool, shared: Shared) -> Attempted {
+        let end = match self {
+            Self::Overdue { .. } => return Attempted::Failed(UpstreamError::TimedOut),
+            Self::Failed(error) if !was_shown => return Attempted::Failed(error),
+            Self::Failed(error) => ends::broken(error),
+            Self::TooLong => ends::too_long(),
+            Self::Finished(..) if !was_shown => ends::empty(),
+            Self::Finished(finish, _) => ends::finished(finish),
+        };
+        Attempted::Ended(end, shared)
+    }
 }
 
 enum Stopped {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hubbub_protocol::NodeId;
 
+use crate::answers::Answers;
 use crate::busy::Busy;
 use crate::pool::PoolHandle;
 use crate::ports::MessageStore;
@@ -34,6 +35,7 @@ pub(crate) struct SessionPorts {
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) writer: WriterHandle,
     pub(crate) pool: PoolHandle,
+    pub(crate) answers: Answers,
     pub(crate) tenants: Tenants,
     pub(crate) visitors: Visitors,
     pub(crate) busy: Busy,

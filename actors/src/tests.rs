@@ -18,6 +18,7 @@ mod limits;
 mod log;
 mod node;
 mod recorder;
+mod sharing;
 mod stopping;
 mod storage;
 mod takeover;

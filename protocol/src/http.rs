@@ -123,6 +123,10 @@ pub struct Bot {
     /// When a person is called by itself.
     #[serde(default, skip_serializing_if = "Escalation::is_empty")]
     pub escalation: Escalation,
+    /// Seconds for which the answer to a conversation's first question is given to whoever asks the same; 0 is
+    /// never.
+    #[serde(default)]
+    pub answer_cache_s: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -68,6 +68,7 @@ async fn create(storage: &Storage, url: &str) -> anyhow::Result<Demo> {
         replies: true,
         max_output_tokens: MAX_OUTPUT_TOKENS,
         escalation: Escalation::default(),
+        answer_cache_s: 0,
         allowed_origins: Vec::new(),
     };
     let bot = bots::insert(&scope, &bot).await?.id;

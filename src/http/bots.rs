@@ -18,6 +18,9 @@ const ROUTE_LEN: usize = 16;
 const ORIGINS_LEN: usize = 50;
 const KEYWORDS_LEN: usize = 50;
 const FAILURES_MAX: u32 = 100;
+
+/// Longest that an answer is given to others.
+const ANSWER_CACHE_MAX_S: u32 = 86_400;
 const OUTPUT_TOKENS_DEFAULT: u32 = 1_024;
 const OUTPUT_TOKENS_MAX: u32 = 32_768;
 const PAGE_DEFAULT: u32 = 50;
@@ -41,6 +44,8 @@ pub struct CreateBot {
     allowed_origins: Vec<String>,
     #[serde(default)]
     escalation: Escalation,
+    #[serde(default)]
+    answer_cache_s: u32,
 }
 
 /// `PATCH /v1/bots/{bot}`: absent fields stay as they are; `"model": null` returns to the default.
@@ -60,6 +65,7 @@ pub struct ChangeBot {
     max_output_tokens: Option<u32>,
     allowed_origins: Option<Vec<String>>,
     escalation: Option<Escalation>,
+    answer_cache_s: Option<u32>,
 }
 
 /// Query of a list.
@@ -89,6 +95,7 @@ pub async fn create(
             max_output_tokens: Some(body.max_output_tokens),
             allowed_origins: Some(body.allowed_origins.clone()),
             escalation: Some(body.escalation.clone()),
+            answer_cache_s: Some(body.answer_cache_s),
         },
         &state,
     )?;
@@ -105,6 +112,7 @@ pub async fn create(
             max_output_tokens: body.max_output_tokens,
             allowed_origins: body.allowed_origins,
             escalation: body.escalation,
+            answer_cache_s: body.answer_cache_s,
         },
     )
     .await?;
@@ -173,6 +181,7 @@ pub async fn change(
         max_output_tokens: body.max_output_tokens,
         allowed_origins: body.allowed_origins,
         escalation: body.escalation,
+        answer_cache_s: body.answer_cache_s,
     };
     let changed = bots::update(&scope, bot, &changes)
         .await?
@@ -260,6 +269,12 @@ fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
             .is_some_and(|n| n == 0 || n > FAILURES_MAX),
         "/escalation/after_failures",
         "must be 1 to 100",
+    );
+    refuse(
+        bot.answer_cache_s
+            .is_some_and(|seconds| seconds > ANSWER_CACHE_MAX_S),
+        "/answer_cache_s",
+        "must be at most 86400: a day",
     );
     if wrong.is_empty() {
         return Ok(());

@@ -10,24 +10,26 @@ use super::error::{Fields, bigint};
 use super::{StorageError, TenantScope};
 
 const INSERT: &str = "INSERT INTO bots (tenant_id, id, name, prompt, route, model, replies, \
-    max_output_tokens, allowed_origins, escalation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+    max_output_tokens, allowed_origins, escalation, answer_cache_s) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
     RETURNING id, name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
-    escalation, created_at, updated_at";
+    escalation, answer_cache_s, created_at, updated_at";
 const FIND: &str = "SELECT id, name, prompt, route, model, replies, max_output_tokens, \
-    allowed_origins, escalation, created_at, updated_at FROM bots WHERE tenant_id = $1 AND id = $2";
+    allowed_origins, escalation, answer_cache_s, created_at, updated_at FROM bots WHERE tenant_id = $1 AND id = $2";
 const LIST: &str = "SELECT * FROM (SELECT page.*, \
       sum(octet_length(prompt)) OVER (ORDER BY id) - octet_length(prompt) AS bytes_before \
       FROM (SELECT id, name, prompt, route, model, replies, max_output_tokens, \
-        allowed_origins, escalation, created_at, updated_at FROM bots \
+        allowed_origins, escalation, answer_cache_s, created_at, updated_at FROM bots \
         WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3) AS page) AS page \
     WHERE bytes_before < $4 ORDER BY id";
 const UPDATE: &str = "UPDATE bots SET name = coalesce($3, name), prompt = coalesce($4, prompt), \
     route = coalesce($5, route), model = CASE WHEN $6 THEN $7 ELSE model END, \
     replies = coalesce($8, replies), max_output_tokens = coalesce($9, max_output_tokens), \
-    allowed_origins = coalesce($10, allowed_origins), escalation = coalesce($11, escalation), updated_at = now() \
+    allowed_origins = coalesce($10, allowed_origins), escalation = coalesce($11, escalation), \
+    answer_cache_s = coalesce($12, answer_cache_s), updated_at = now() \
     WHERE tenant_id = $1 AND id = $2 \
     RETURNING id, name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
-    escalation, created_at, updated_at";
+    escalation, answer_cache_s, created_at, updated_at";
 const ALLOWS: &str = "SELECT EXISTS (SELECT FROM bots WHERE tenant_id = $1 \
     AND ($2::uuid IS NULL OR id = $2) AND $3 = ANY (allowed_origins)) AS allowed";
 const FIND_WIDGET: &str = "SELECT tenant_id, allowed_origins FROM find_widget_bot($1)";
@@ -59,6 +61,8 @@ pub struct NewBot {
     pub allowed_origins: Vec<String>,
     /// When a person is called by itself.
     pub escalation: Escalation,
+    /// Seconds for which a first question's answer is given to others; 0 is never.
+    pub answer_cache_s: u32,
 }
 
 /// What to change of a bot; `None` leaves a field as it is.
@@ -80,6 +84,8 @@ pub struct BotChanges {
     pub allowed_origins: Option<Vec<String>>,
     /// When a person is called by itself.
     pub escalation: Option<Escalation>,
+    /// Seconds for which a first question's answer is given to others.
+    pub answer_cache_s: Option<u32>,
 }
 
 /// What is known of a bot before its tenant is: enough to mint a widget ticket.
@@ -111,6 +117,7 @@ pub async fn insert(scope: &TenantScope, bot: &NewBot) -> Result<Bot, StorageErr
                 &tokens,
                 &bot.allowed_origins,
                 &Json(&bot.escalation),
+                &int4(bot.answer_cache_s),
             ],
         )
         .await?;
@@ -180,6 +187,7 @@ pub async fn update(
                 &tokens,
                 &changes.allowed_origins,
                 &changes.escalation.as_ref().map(Json),
+                &changes.answer_cache_s.map(int4),
             ],
         )
         .await?;
@@ -228,7 +236,10 @@ pub(super) async fn find_widget(
 
 fn read(row: &Row) -> Result<Bot, StorageError> {
     let fields = Fields { table: "bots", row };
-    let tokens: i32 = fields.get("max_output_tokens")?;
+    let count = |column: &'static str| {
+        let count: i32 = fields.get(column)?;
+        u32::try_from(count).map_err(|_| fields.unreadable(column))
+    };
     Ok(Bot {
         id: BotId(fields.get("id")?),
         name: fields.get("name")?,
@@ -236,16 +247,16 @@ fn read(row: &Row) -> Result<Bot, StorageError> {
         route: fields.get("route")?,
         model: fields.get("model")?,
         replies: fields.get("replies")?,
-        max_output_tokens: u32::try_from(tokens)
-            .map_err(|_| fields.unreadable("max_output_tokens"))?,
+        max_output_tokens: count("max_output_tokens")?,
         allowed_origins: fields.get("allowed_origins")?,
         escalation: fields.get::<Json<Escalation>>("escalation")?.0,
+        answer_cache_s: count("answer_cache_s")?,
         created_at: fields.get::<jiff::Timestamp>("created_at")?.into(),
         updated_at: fields.get::<jiff::Timestamp>("updated_at")?.into(),
     })
 }
 
-/// The column is signed; no model writes two billion tokens.
-fn int4(tokens: u32) -> i32 {
-    i32::try_from(tokens).unwrap_or(i32::MAX)
+/// The columns are signed; no model writes two billion tokens.
+fn int4(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -351,6 +351,7 @@ impl MessageStore for PostgresMessageStore {
                 replies: bot.replies,
                 max_output_tokens: bot.max_output_tokens,
                 escalation: bot.escalation,
+                answer_cache: Duration::from_secs(bot.answer_cache_s.into()),
             }))
         })
     }

@@ -60,6 +60,22 @@ pub async fn posts(target: Target, stop: Stop) -> Outcome {
     sum(join_all((0..WORKERS).map(|_| worker())).await)
 }
 
+/// Tickets for the widget, as fast as they come.
+pub async fn tickets(target: Target, stop: Stop) -> Outcome {
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/v1/widget/{}/tickets", target.address, target.bot);
+    let mut outcome = Outcome::default();
+    while !stop.is_told() {
+        let body = json!({"visitor_token": target.token});
+        match client.post(&url).json(&body).send().await {
+            Ok(answer) if answer.status() == 201 => outcome.taken += 1,
+            Ok(_) => outcome.told += 1,
+            Err(_) => outcome.closed += 1,
+        }
+    }
+    outcome
+}
+
 /// Posts to the public route of 50 KB that unpack to 50 MB.
 pub async fn bombs(target: Target, stop: Stop) -> Outcome {
     let bomb = zipped_zeros();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hubbub_protocol::client::Join;
+use hubbub_protocol::client::{Join, Leave};
 use hubbub_protocol::{ClientFrame, ClientMessageId, ServerFrame, SessionId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -217,6 +217,91 @@ async fn ask_in_all(
         if device.send(&next).await.is_err() {
             outcome.closed += 1;
             return;
+        }
+    }
+}
+
+/// Everything at once that a script with one widget's ticket can think of: sessions opened and left, joined again
+/// and again so that everybody's presence changes, texts of 64 KiB into all of them, and more tickets.
+pub async fn bad_manners(target: Target, stop: Stop) -> Outcome {
+    let connections = (0..8).map(|_| async {
+        let mut outcome = Outcome::default();
+        while !stop.is_told() {
+            let Some(device) = connect(&target).await else {
+                outcome.told += 1;
+                tokio::time::sleep(COME_BACK).await;
+                continue;
+            };
+            tokio::select! {
+                () = come_and_go(device, &target, &mut outcome) => {}
+                () = stop.told() => {}
+            }
+        }
+        outcome
+    });
+    let (connections, mut sum) = tokio::join!(
+        join_all(connections),
+        super::http::tickets(target.clone(), stop.clone())
+    );
+    for outcome in connections {
+        sum.add(&outcome);
+    }
+    sum
+}
+
+async fn come_and_go(mut device: Device, target: &Target, outcome: &mut Outcome) {
+    // Four bytes each, as many as a text may have.
+    let text = "😀".repeat(16_000);
+    let open = ClientFrame::Join(Join {
+        bot: Some(target.bot),
+        ..Join::default()
+    });
+    let again = |session| {
+        ClientFrame::Join(Join {
+            session: Some(session),
+            limit: Some(200),
+            ..Join::default()
+        })
+    };
+    let leave = |session| {
+        ClientFrame::Leave(Leave {
+            reference: None,
+            session,
+        })
+    };
+    for _ in 0..32 {
+        if device.send(&open).await.is_err() {
+            break;
+        }
+    }
+    loop {
+        let next = match device.next().await {
+            Ok(ServerFrame::Joined(joined)) => vec![
+                message(joined.session, ClientMessageId::generate(), &text, None),
+                leave(joined.session),
+            ],
+            Ok(ServerFrame::Left(left)) => vec![again(left.session), open.clone()],
+            Ok(ServerFrame::Ack(_)) => {
+                outcome.taken += 1;
+                continue;
+            }
+            Ok(ServerFrame::Error(refused)) => {
+                outcome.told += 1;
+                refused
+                    .session
+                    .map_or_else(Vec::new, |session| vec![again(session)])
+            }
+            Ok(_) => continue,
+            Err(_) => {
+                outcome.closed += 1;
+                return;
+            }
+        };
+        for frame in next {
+            if device.send(&frame).await.is_err() {
+                outcome.closed += 1;
+                return;
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ use hubbub::storage::NODE_LEASE;
 use hubbub_loadtest::simllm::{Behaviour, answer_text};
 use hubbub_protocol::client::Join;
 use hubbub_protocol::http::MessagePage;
-use hubbub_protocol::{BotId, ClientMessageId, MessageFrame, Role, Seq, ServerFrame, SessionId};
+use hubbub_protocol::{
+    BotId, ClientMessageId, Handler, MessageFrame, Role, Seq, ServerFrame, SessionId,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
@@ -15,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::client::{Caller, Credentials, Device, Gone, is_end, message, of};
 use crate::server::{Setup, TOKENS, TestServer, quick};
 
-const CONNECTIONS: usize = 20;
+pub const CONNECTIONS: usize = 20;
 const CHATS_EACH: usize = 10;
 
 /// Of each session, the seq and text of every acknowledged message.
@@ -59,6 +61,8 @@ pub async fn chat_until_gone(
             }
             Ok(ServerFrame::Message(message)) if message.role == Role::Assistant => message.session,
             Ok(ServerFrame::Reply(reply)) if is_end(&reply.state) => reply.session,
+            // What was asked meanwhile had no answer to wait for.
+            Ok(ServerFrame::Handler(frame)) if frame.handler == Handler::Bot => frame.session,
             Ok(ServerFrame::Error(refused)) => panic!("{refused:?}"),
             Ok(ServerFrame::Bye(_)) => return (acknowledged, device.end().await),
             Ok(_) => continue,
@@ -89,11 +93,11 @@ async fn ask(
     Ok(())
 }
 
-/// Starts that many chats and waits until all of them run.
-pub async fn start_chats(server: &TestServer) -> JoinSet<(Acknowledged, Gone)> {
-    let ready = std::sync::Arc::new(tokio::sync::Barrier::new(CONNECTIONS + 1));
+/// Starts ten chats on each of so many connections and waits until all of them run.
+pub async fn start_chats(server: &TestServer, connections: usize) -> JoinSet<(Acknowledged, Gone)> {
+    let ready = std::sync::Arc::new(tokio::sync::Barrier::new(connections + 1));
     let mut chats = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         let (key, bot) = (server.demo.api_key.clone(), server.demo.bot);
         chats.spawn(chat_until_gone(server.address, key, bot, ready.clone()));
     }
@@ -191,7 +195,7 @@ async fn a_server_killed_during_200_chats_keeps_its_word() {
     let mut server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
     let mut device = Device::connect(&server).await;
     let before = device.open(server.demo.bot).await;
-    let chats = start_chats(&server).await;
+    let chats = start_chats(&server, CONNECTIONS).await;
     let moment = StdRng::seed_from_u64(seed).random_range(200..1_500);
     tokio::time::sleep(Duration::from_millis(moment)).await;
     server.kill();

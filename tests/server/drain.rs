@@ -6,7 +6,7 @@ use hubbub_loadtest::simllm::Behaviour;
 use hubbub_protocol::{ErrorCode, ServerFrame};
 
 use crate::client::{Caller, Device, Gone};
-use crate::crash::{Acknowledged, assert_kept, start_chats};
+use crate::crash::{Acknowledged, CONNECTIONS, assert_kept, start_chats};
 use crate::server::{Setup, TestServer, quick};
 
 async fn start(behaviour: Behaviour) -> TestServer {
@@ -45,7 +45,7 @@ async fn sigterm_says_bye_to_everybody_keeps_what_was_accepted_and_exits_0() {
         ..quick()
     })
     .await;
-    let mut chats = start_chats(&server).await;
+    let mut chats = start_chats(&server, CONNECTIONS).await;
     let mut idle = Device::connect(&server).await;
     let session = idle.open(server.demo.bot).await.session;
     idle.say(session, "wait for a word").await.unwrap();

@@ -112,7 +112,7 @@ async fn a_field_that_is_unknown_missing_or_of_another_type_is_named() {
             json!({"nmae": SECRET}),
             "/nmae",
             "is unknown; allowed are name, prompt, route, model, replies, max_output_tokens, allowed_origins, \
-             escalation",
+             escalation, answer_cache_s",
         ),
         (
             "PATCH",

@@ -59,6 +59,7 @@ pub fn new_bot(id: BotId) -> NewBot {
         replies: true,
         max_output_tokens: 512,
         escalation: Escalation::default(),
+        answer_cache_s: 0,
         allowed_origins: vec![String::from("https://acme.example")],
     }
 }

@@ -25,6 +25,9 @@ const PARTS: u64 = 1_000;
 /// conversation before.
 const PASSED_AT_MOST: u32 = 32;
 
+/// Most that have left whose counters are kept: each operation looks at all of them.
+const LEFT_AT_MOST: usize = 1_024;
+
 /// As many are looked at for that.
 const LOOKED_AT: usize = 64;
 
@@ -450,13 +453,22 @@ impl<K: Copy + Eq + Hash> Counters<K> {
     }
 
     /// What was given counts for as long as somebody else might be given less: until all have caught up, or
-    /// nobody is there.
+    /// nobody is there. While more keep coming than can be served nobody catches up; then whoever left with the
+    /// least is forgotten.
     fn forget(&mut self) {
         let lift = self.lift();
         self.0
             .retain(|_, counter| counter.is_here() || counter.value > lift);
         if !self.0.values().any(Counter::is_here) {
             self.0.clear();
+        }
+        let left = |counter: &&Counter| !counter.is_here();
+        if self.0.values().filter(left).count() > LEFT_AT_MOST {
+            let mut values: Vec<u64> = self.0.values().filter(left).map(|c| c.value).collect();
+            let (_, middle, _) = values.select_nth_unstable(LEFT_AT_MOST / 2);
+            let middle = *middle;
+            self.0
+                .retain(|_, counter| counter.is_here() || counter.value > middle);
         }
     }
 }

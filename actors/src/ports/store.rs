@@ -1,5 +1,7 @@
 //! The port to durable storage.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use hubbub_protocol::server::ErrorBody;
 use hubbub_protocol::{
@@ -404,6 +406,8 @@ pub struct BotConfig {
     pub max_output_tokens: u32,
     /// When a person is called by itself.
     pub escalation: Escalation,
+    /// For how long the answer to a conversation's first question is given to whoever asks the same; zero is never.
+    pub answer_cache: Duration,
 }
 
 /// What a tenant may use on one node. The server's configuration gives the defaults.

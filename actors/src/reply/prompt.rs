@@ -89,6 +89,7 @@ mod tests {
 
     fn bot(prompt: &str, max_output_tokens: u32) -> BotConfig {
         BotConfig {
+            answer_cache: std::time::Duration::ZERO,
             bot: BotId::generate(),
             name: "Bot".into(),
             prompt: prompt.into(),

@@ -92,6 +92,7 @@ impl MemoryStore {
             replies: true,
             max_output_tokens: 512,
             escalation: Escalation::default(),
+            answer_cache: Duration::ZERO,
         };
         self.rows().bots.insert((tenant, bot), config);
         bot

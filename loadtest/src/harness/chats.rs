@@ -25,6 +25,9 @@ use question::ask;
 const AFTERMATH: Duration = Duration::from_millis(300);
 /// How often the terminal is told how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often a new session is asked for again after a refusal, and after which pause.
+const JOIN_TRIES: u32 = 10;
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
 /// Sessions read back at once.
 const READ_BACK_AT_ONCE: usize = 16;
 
@@ -277,8 +280,18 @@ async fn anew(
         found.sessions.push((session, left.held));
     }
     wire.say(&wire::leave(session)).await?;
-    let joined = wire.join(wire::open_session(run.target.bot)).await?;
-    Ok(joined.session)
+    let mut tries = 0;
+    loop {
+        match wire.join(wire::open_session(run.target.bot)).await {
+            Ok(joined) => return Ok(joined.session),
+            Err(error) if tries == JOIN_TRIES => return Err(error),
+            Err(error) => {
+                tries += 1;
+                *run.found().errors.entry(error.to_string()).or_default() += 1;
+                tokio::time::sleep(JOIN_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Reads every session back over HTTP and compares.

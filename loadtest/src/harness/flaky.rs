@@ -44,7 +44,7 @@ pub async fn run(options: &FlakyUpstream, stop: &CancellationToken) -> anyhow::R
     let mut erring = arguments.to_vec();
     erring.push(format!("--error-rate={}", options.error_rate));
     let c = Upstream::start(programs, "c", slots, &erring).await?;
-    let hubbub = Hubbub::start(&programs.hubbub()?, &[&a, &b, &c], "").await?;
+    let hubbub = Hubbub::start(&programs.hubbub()?, [&a, &b, &c], "").await?;
     let target = hubbub.demo(500)?;
     let chats = Chats {
         concurrency: options.concurrency,

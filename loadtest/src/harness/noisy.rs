@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::api;
 use super::chats::{self, Chats};
 use super::report::Report;
 use super::rig::{Hubbub, Programs, Upstream};
-use super::stats::ratio;
+use super::stats::{number, ratio};
 use super::target::{Target, say};
 
 /// The noisy tenant's chats begin over so long, and are left alone for so long before anything is measured.
@@ -47,6 +48,10 @@ pub struct NoisyTenant {
     /// Milliseconds to the upstream's first token.
     #[arg(long, default_value_t = 800)]
     pub ttft_ms: u64,
+    /// Equal upstreams that share the slots. With more than one they have prefix caches, and questions follow one
+    /// another in their sessions.
+    #[arg(long, default_value_t = 1)]
+    pub upstreams: u32,
 }
 
 /// Runs the scenario.
@@ -54,23 +59,34 @@ pub struct NoisyTenant {
 /// # Errors
 /// When a server does not start or a phase cannot begin.
 pub async fn run(options: &NoisyTenant, stop: &CancellationToken) -> anyhow::Result<Report> {
-    let arguments = [
+    let mut arguments = vec![
         format!("--ttft-ms={}", options.ttft_ms),
         "--token-interval-ms=10".to_owned(),
         "--tokens=40".to_owned(),
         // As models are: otherwise all slots are free at one moment, and none until the next.
         "--jitter=0.3".to_owned(),
     ];
-    let upstream = Upstream::start(&options.programs, "sim", options.slots, &arguments).await?;
+    let equals = options.upstreams.max(1);
+    if equals > 1 {
+        arguments.extend([
+            "--prefix-cache".to_owned(),
+            "--prompt-token-us=500".to_owned(),
+        ]);
+    }
+    let mut upstreams = Vec::new();
+    for number in 1..=equals {
+        let (name, slots) = (format!("sim-{number}"), options.slots / equals);
+        upstreams.push(Upstream::start(&options.programs, &name, slots, &arguments).await?);
+    }
     let settings = "limits.connections_per_tenant = 100000";
-    let hubbub = Hubbub::start(&options.programs.hubbub()?, &[&upstream], settings).await?;
+    let hubbub = Hubbub::start(&options.programs.hubbub()?, &upstreams, settings).await?;
     let mut report = Report::new(
         format!("noisy-tenant, {} times its share", options.times),
         "hubbub",
     );
     let outcome = async {
-        phases(options, &hubbub, &upstream, stop, &mut report).await?;
-        weights(options, &hubbub, &upstream, stop, &mut report).await
+        phases(options, &hubbub, &upstreams, stop, &mut report).await?;
+        weights(options, &hubbub, &upstreams, stop, &mut report).await
     };
     let outcome = outcome.await;
     hubbub.end().await;
@@ -78,18 +94,20 @@ pub async fn run(options: &NoisyTenant, stop: &CancellationToken) -> anyhow::Res
     Ok(report)
 }
 
-fn chats(upstream: &Upstream, concurrency: u32, duration: u64) -> Chats {
+fn chats(upstreams: &[Upstream], concurrency: u32, duration: u64) -> Chats {
     Chats {
         concurrency,
         rounds: 0,
         duration,
         ramp: 1.0,
         deadline: 120,
-        simllm: Some(upstream.server.url.clone()),
+        simllm: upstreams
+            .first()
+            .map(|upstream| upstream.server.url.clone()),
         upstream_ttft_ms: 0,
         late_ms: 0,
         patient: true,
-        fresh: true,
+        fresh: upstreams.len() == 1,
         no_read_back: true,
     }
 }
@@ -97,13 +115,13 @@ fn chats(upstream: &Upstream, concurrency: u32, duration: u64) -> Chats {
 async fn phases(
     options: &NoisyTenant,
     hubbub: &Hubbub,
-    upstream: &Upstream,
+    upstreams: &[Upstream],
     stop: &CancellationToken,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let noisy = hubbub.tenant("Noisy", 1, 500).await?;
     let quiet = hubbub.tenant("Quiet", 1, 500).await?;
-    let measured = chats(upstream, options.quiet, options.duration);
+    let measured = chats(upstreams, options.quiet, options.duration);
     let mut moved = Vec::new();
     for round in 1..=2 {
         say(&format!("noisy-tenant: the quiet one alone, round {round}"));
@@ -111,7 +129,7 @@ async fn phases(
         say(&format!(
             "noisy-tenant: beside the noisy one, round {round}"
         ));
-        let (beside, noise) = beside(options, &noisy, &quiet, upstream, stop).await?;
+        let (beside, noise) = beside(options, &noisy, &quiet, upstreams, stop).await?;
         for (name, of) in [("alone", &alone), ("beside", &beside), ("noisy", &noise)] {
             for measure in [
                 "time to first token p50",
@@ -140,6 +158,16 @@ async fn phases(
         let p95 = |of: &Report| of.value("time to first token p95").unwrap_or_default();
         moved.push(ratio(p95(&beside), p95(&alone)) - 1.0);
     }
+    if upstreams.len() > 1 {
+        let (mut read, mut cached) = (0, 0);
+        for upstream in upstreams {
+            let counters = api::control(&upstream.server.url).await?.counters;
+            read += counters.prompt_tokens;
+            cached += counters.cached_tokens;
+        }
+        let share = ratio(number(cached), number(read)) * 100.0;
+        report.push("prompt tokens read from a cache", share, "%");
+    }
     let worst = moved.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     report.push("the quiet one's p95 moves by at most", worst * 100.0, "%");
     report.violations.check(worst < NOTICED, || {
@@ -153,20 +181,20 @@ async fn beside(
     options: &NoisyTenant,
     noisy: &Target,
     quiet: &Target,
-    upstream: &Upstream,
+    upstreams: &[Upstream],
     stop: &CancellationToken,
 ) -> anyhow::Result<(Report, Report)> {
     let share = (options.slots / 2).max(1);
     let noise = Chats {
         ramp: RAMP_SECONDS,
-        ..chats(upstream, share * options.times, 3_600)
+        ..chats(upstreams, share * options.times, 3_600)
     };
     let enough = stop.child_token();
     let measured = async {
         tokio::time::sleep(Duration::from_secs_f64(RAMP_SECONDS) + SETTLE).await;
         let quiet = chats::run(
             quiet,
-            &chats(upstream, options.quiet, options.duration),
+            &chats(upstreams, options.quiet, options.duration),
             stop,
         )
         .await;
@@ -180,7 +208,7 @@ async fn beside(
 async fn weights(
     options: &NoisyTenant,
     hubbub: &Hubbub,
-    upstream: &Upstream,
+    upstreams: &[Upstream],
     stop: &CancellationToken,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -188,7 +216,7 @@ async fn weights(
     let [less, more] = WEIGHTS;
     let less = hubbub.tenant("Less", less, 500).await?;
     let more = hubbub.tenant("More", more, 500).await?;
-    let both = chats(upstream, options.slots * 3, options.compared);
+    let both = chats(upstreams, options.slots * 3, options.compared);
     let (less, more) = tokio::join!(
         chats::run(&less, &both, stop),
         chats::run(&more, &both, stop)

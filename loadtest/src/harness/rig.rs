@@ -182,7 +182,7 @@ impl Hubbub {
     /// When it does not become ready.
     pub async fn start(
         program: &Path,
-        upstreams: &[&Upstream],
+        upstreams: impl IntoIterator<Item = &Upstream>,
         settings: &str,
     ) -> anyhow::Result<Self> {
         let folder = Folder::create()?;
@@ -329,7 +329,10 @@ pub fn target(server: &Server, demo: Option<PathBuf>, connect_rate: u32) -> anyh
 }
 
 /// Hubbub's configuration: limits out of the way of the load, memory of left sessions freed soon.
-fn configuration(upstreams: &[&Upstream], settings: &str) -> anyhow::Result<String> {
+fn configuration<'a>(
+    upstreams: impl IntoIterator<Item = &'a Upstream>,
+    settings: &str,
+) -> anyhow::Result<String> {
     let mut text = format!(
         "{settings}\n\
          limits.messages_per_second = 100000\nlimits.messages_burst = 100000\n\

@@ -105,7 +105,7 @@ async fn one_run(
         scenarios(&target, options, upstream, stop, reports).await?;
     }
     if let Some(program) = &options.programs.hubbub {
-        let hubbub = Hubbub::start(program, &[upstream], "llm.queue_len = 20000").await?;
+        let hubbub = Hubbub::start(program, [upstream], "llm.queue_len = 20000").await?;
         let outcome = match hubbub.demo(connect_rate) {
             Ok(target) => scenarios(&target, options, upstream, stop, reports).await,
             Err(error) => Err(error),

@@ -66,7 +66,7 @@ pub async fn run(options: &Takeover, stop: &CancellationToken) -> anyhow::Result
     let arguments = ["--ttft-ms=50", "--token-interval-ms=10", "--tokens=200"].map(str::to_owned);
     let slots = options.concurrency * 2;
     let upstream = Upstream::start(&options.programs, "sim", slots, &arguments).await?;
-    let hubbub = Hubbub::start(&options.programs.hubbub()?, &[&upstream], "").await?;
+    let hubbub = Hubbub::start(&options.programs.hubbub()?, [&upstream], "").await?;
     let outcome = conversations(options, &hubbub.demo(500)?, stop).await;
     let closed = closed(&upstream).await;
     hubbub.end().await;

@@ -51,10 +51,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(11, "0011", "tenants"),
     migration!(12, "0012", "usage"),
     migration!(13, "0013", "escalation"),
+    migration!(14, "0014", "answer_cache"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 13;
+pub const EXPECTED_VERSION: i64 = 14;
 
 #[cfg(test)]
 mod tests {

@@ -150,6 +150,11 @@ pub(super) const METRICS: &[(&str, Kind, &str)] = &[
         "Replies that got no slot, by reason: full, shed, waited too long, no_upstream.",
     ),
     (
+        "hubbub_answers_shared_total",
+        Kind::Counter,
+        "Replies that were given an answer that there was already.",
+    ),
+    (
         "hubbub_llm_attempts_total",
         Kind::Counter,
         "Ended attempts to get an answer, by upstream and outcome.",

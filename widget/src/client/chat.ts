@@ -1,17 +1,22 @@
 // The chat as one device holds it: the connection, the outbox, what is shown, and the timers that end
 // with the connection. No DOM: the frame draws the snapshot, and tests give it a fake world. The
 // verbs are functions of their own: actions.ts is what the person does, session.ts joins, sending.ts
-// sends, inbound.ts hears, history.ts pages.
+// sends, inbound.ts hears, history.ts pages; open.ts puts them together.
 
-import type { EndedReply, Handler, Limits, MessageBody } from "../protocol.ts";
+import type {
+  EndedReply,
+  Handler,
+  Limits,
+  MessageBody,
+  ServerFrame,
+  TicketAnswer,
+} from "../protocol.ts";
 import type { Outgoing } from "../stored.ts";
 import { Connection } from "./connection.ts";
 import type { Environment } from "./environment.ts";
-import { onFrame, onState } from "./inbound.ts";
 import { EMPTY, type Log } from "./log.ts";
 import { Outbox } from "./outbox.ts";
 import { Presence } from "./presence.ts";
-import { forget, heldSession, onTicket } from "./session.ts";
 import type { ConnectionState } from "./state.ts";
 
 export interface Snapshot {
@@ -33,6 +38,14 @@ export interface Snapshot {
   pagingFailed: boolean;
   /** Something was refused that belongs to no message. */
   notice: string | null;
+}
+
+/** What becomes of what the connection tells. */
+export interface Hears {
+  onRefused(chat: Chat): void;
+  onTicket(chat: Chat, answer: TicketAnswer): void;
+  onState(chat: Chat, state: ConnectionState): void;
+  onFrame(chat: Chat, frame: ServerFrame): void;
 }
 
 /** One timer of each kind at most. */
@@ -60,9 +73,10 @@ export class Chat {
     /** Of the server, without a slash at the end. */
     readonly origin: string,
     readonly bot: string,
+    hears: Hears,
   ) {
     const { shared } = environment;
-    const session = heldSession(this);
+    const session = shared.get(this.key("session"));
     this.connection = new Connection({
       environment,
       origin,
@@ -71,10 +85,10 @@ export class Chat {
         const token = shared.get(this.key("visitor"));
         return token ? { visitor_token: token } : {};
       },
-      onRefused: () => forget(this),
-      onTicket: (answer) => onTicket(this, answer),
-      onState: (state) => onState(this, state),
-      onFrame: (frame) => onFrame(this, frame),
+      onRefused: () => hears.onRefused(this),
+      onTicket: (answer) => hears.onTicket(this, answer),
+      onState: (state) => hears.onState(this, state),
+      onFrame: (frame) => hears.onFrame(this, frame),
     });
     this.outbox = new Outbox(environment, bot, session);
     this.presence = new Presence(environment, this.connection);

@@ -2,9 +2,9 @@
 
 import { h, render } from "preact";
 import { networkChanged, sharedChanged } from "../client/actions.ts";
-import { Chat } from "../client/chat.ts";
 import { browserEnvironment } from "../client/environment.ts";
 import { checkSocket } from "../client/inbound.ts";
+import { openChat } from "../client/open.ts";
 import { App } from "./app.tsx";
 import { Host } from "./host.ts";
 
@@ -15,7 +15,7 @@ function start(root: HTMLElement): void {
   const bot = found?.[1] ?? "";
   // A proxy may offer the server below a path.
   const server = location.origin + location.pathname.slice(0, found?.index ?? 0);
-  const chat = new Chat(browserEnvironment(window), server, bot.toLowerCase());
+  const chat = openChat(browserEnvironment(window), server, bot.toLowerCase());
   let openings = 0;
   let looks = 0;
   const host = new Host(window, (message) => {

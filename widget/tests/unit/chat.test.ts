@@ -11,15 +11,15 @@ import {
   tellTyping,
   unread,
 } from "../../src/client/actions.ts";
-import { Chat } from "../../src/client/chat.ts";
 import { canEscalate, escalate } from "../../src/client/escalating.ts";
 import { loadOlder } from "../../src/client/history.ts";
+import { openChat } from "../../src/client/open.ts";
 import { BOT, joined, message, SESSION, World, welcome } from "./world.ts";
 
 const ORIGIN = "https://chat.example";
 
 async function started(world = new World()) {
-  const chat = new Chat(world, ORIGIN, BOT);
+  const chat = openChat(world, ORIGIN, BOT);
   chat.connection.start();
   await world.settle();
   world.socket.say(welcome);
@@ -233,7 +233,7 @@ test("a visitor the server forgot begins anew instead of being locked out", asyn
 
 test("a server that never answers is given up and tried again", async () => {
   const world = new World();
-  const chat = new Chat(world, ORIGIN, BOT);
+  const chat = openChat(world, ORIGIN, BOT);
   chat.connection.start();
   await world.advance(25_000);
   assert.ok(world.sockets.length >= 2);

@@ -295,3 +295,25 @@ fn what_cannot_be_served_now_stands_in_nobodys_way() {
     assert_eq!(queue.len(), 1);
     assert!(!queue.contains(Ticket(0)));
 }
+
+#[test]
+fn whoever_left_is_forgotten_though_the_queue_never_empties() {
+    let mut queue = FairQueue::default();
+    let tenant = TenantId::generate();
+    let mut next = 0;
+    let mut push = |queue: &mut FairQueue| {
+        let request = request(tenant, 1, SessionId::generate(), 30);
+        queue.push(Ticket(next), request, Cost(70));
+        next += 1;
+    };
+    for _ in 0..100 {
+        push(&mut queue);
+    }
+    for _ in 0..20_000 {
+        let (_, (), charge) = queue.next(|_| Some(Usable::FREE)).unwrap();
+        push(&mut queue);
+        queue.settle(&charge, Cost(70));
+    }
+    let kept = queue.lines[&tenant].sessions.0.len();
+    assert!(kept <= 100 + LEFT_AT_MOST, "{kept}");
+}
