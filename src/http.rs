@@ -76,7 +76,7 @@ pub struct AppState {
 const BODY_BYTES: usize = 256 * 1024;
 
 /// The pattern of every route, as metrics name them.
-pub const ROUTES: [&str; 23] = [
+pub const ROUTES: [&str; 24] = [
     "/livez",
     "/readyz",
     "/metrics",
@@ -89,6 +89,7 @@ pub const ROUTES: [&str; 23] = [
     "/v1/sessions",
     "/v1/sessions/{session}",
     "/v1/sessions/{session}/messages",
+    "/v1/sessions/{session}/notes",
     "/v1/usage",
     "/",
     "/demo/demo.css",
@@ -124,6 +125,7 @@ pub fn routes(state: Arc<AppState>) -> impl FnOnce(&mut ServiceConfig) {
                     .get(messages::page)
                     .post(messages::post),
             )
+            .service(path("/sessions/{session}/notes").get(sessions::notes))
             .service(path("/usage").get(usage::show))
             .default_service(web::to(problem::no_such_route));
         let widget_tickets = web::resource("/widget/{bot}/tickets")

@@ -14,6 +14,7 @@ mod health;
 mod ledger;
 pub mod messages;
 pub mod migrations;
+pub mod notes;
 mod pool;
 pub mod prices;
 pub mod private;

@@ -94,6 +94,8 @@ mod methods;
 mod metrics;
 #[path = "server/migrating.rs"]
 mod migrating;
+#[path = "server/notes.rs"]
+mod notes;
 #[path = "server/operations.rs"]
 mod operations;
 #[path = "server/origins.rs"]

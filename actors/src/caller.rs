@@ -90,6 +90,8 @@ pub enum Permission {
     ReadAll,
     /// To take a session over, to pass it on, and to give it back to the bot.
     Handle,
+    /// To write notes for other operators. Reading them takes [`ReadAll`](Self::ReadAll).
+    Note,
     /// To ask for a person.
     Escalate,
     /// To vouch for people of the tenant's own.
@@ -113,7 +115,7 @@ impl Caller {
                 who => who.rank().is_some_and(|role| role >= OperatorRole::Admin),
             },
             Permission::ReadAll => self.visitor().is_none(),
-            Permission::Handle => self
+            Permission::Handle | Permission::Note => self
                 .who
                 .rank()
                 .is_some_and(|role| role >= OperatorRole::Agent),
@@ -133,6 +135,7 @@ impl Caller {
             Permission::Chat => "your role only reads along",
             Permission::ReadAll => "this is for the tenant's own staff and programs",
             Permission::Handle => "only operators who may write handle sessions",
+            Permission::Note => "only operators who may write leave notes",
             Permission::Escalate => "only the visitor asks for a person",
             Permission::ReadUsage => "only the tenant's administrators and programs see this",
             Permission::ManageBots | Permission::IssueTickets | Permission::ChooseClass => {

@@ -1,7 +1,7 @@
 //! What a session knows of a device: where to hand frames to, and how far it got.
 
 use bytestring::ByteString;
-use hubbub_protocol::{CloseCode, ConnectionId, Principal, Seq, SessionId};
+use hubbub_protocol::{CloseCode, ConnectionId, Principal, PrincipalKind, Seq, SessionId};
 
 /// Frames handed to a device in one go, oldest first. The bytes are shared with other devices.
 #[derive(Clone, Debug)]
@@ -71,6 +71,10 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    pub(crate) fn is_operators(&self) -> bool {
+        self.who.kind == PrincipalKind::Operator
+    }
+
     pub(crate) fn new(
         id: ConnectionId,
         who: Principal,

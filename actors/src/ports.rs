@@ -3,11 +3,13 @@
 
 pub mod fencing;
 pub mod ledger;
+pub mod notes;
 pub mod store;
 pub mod upstream;
 
 pub use fencing::{Claim, Fence};
 pub use ledger::{Attempt, AttemptOutcome, Exhausted, Reservation, UsageLedger, UsageSource};
+pub use notes::{NewNote, Noted};
 pub use store::{
     Append, AppendRefusal, Appended, BotConfig, Conversation, ENDED_LOOK_BACK, FinishedReply,
     HandlerChange, MessageStore, NewMessage, NewSession, OwedReply, PageSize, PendingReply,

@@ -17,6 +17,7 @@ pub mod handle;
 mod handling;
 mod joining;
 mod live;
+mod noting;
 mod posting;
 mod presence;
 mod signals;

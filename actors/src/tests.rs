@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod log;
 mod node;
+mod notes;
 mod recorder;
 mod sharing;
 mod stopping;

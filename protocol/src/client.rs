@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::note::Note;
 use crate::tagged::tagged;
 use crate::{BotId, ClientMessageId, Epoch, ErrorCode, Handler, Metadata, Seq, SessionId, limits};
 
@@ -28,12 +29,15 @@ pub enum ClientFrame {
     Transfer(Transfer),
     /// The visitor asks for a person.
     Escalate(Escalate),
+    /// Something for the other operators.
+    Note(Note),
     /// Leave a session; the connection stays.
     Leave(Leave),
 }
 
 tagged!(
-    ClientFrame: Join, Send, Stop, Typing, Read, Takeover, Release, Transfer, Escalate, Leave,
+    ClientFrame: Join, Send, Stop, Typing, Read, Takeover, Release, Transfer, Escalate, Note,
+    Leave,
 );
 
 /// `join`: answered by `joined`.
@@ -210,9 +214,9 @@ struct Envelope {
     session: Option<Value>,
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "join", "send", "stop", "typing", "read", "takeover", "release", "transfer", "escalate",
-    "leave",
+    "note", "leave",
 ];
 
 impl ClientFrame {
@@ -243,6 +247,7 @@ impl ClientFrame {
             | Self::Release(Release { reference, .. })
             | Self::Transfer(Transfer { reference, .. })
             | Self::Escalate(Escalate { reference, .. })
+            | Self::Note(Note { reference, .. })
             | Self::Leave(Leave { reference, .. }) => reference.as_deref(),
             Self::Typing(_) | Self::Read(_) => None,
         }
@@ -260,6 +265,7 @@ impl ClientFrame {
             | Self::Release(Release { session, .. })
             | Self::Transfer(Transfer { session, .. })
             | Self::Escalate(Escalate { session, .. })
+            | Self::Note(Note { session, .. })
             | Self::Leave(Leave { session, .. }) => Some(*session),
         }
     }
@@ -273,6 +279,7 @@ impl ClientFrame {
             Self::Send(send) => send.violation(text_chars),
             Self::Transfer(transfer) => transfer.violation(),
             Self::Escalate(escalate) => escalate.violation(),
+            Self::Note(note) => note.violation(text_chars),
             _ => None,
         }
     }

@@ -69,6 +69,11 @@ ids! {
 pub struct Seq(pub u64);
 
 impl Seq {
+    /// Whether it is no message's.
+    pub fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The position before the first message.
     pub const ZERO: Self = Self(0);
 

@@ -14,6 +14,8 @@ pub mod http;
 pub mod id;
 pub mod message_id;
 pub mod metadata;
+pub mod note;
+pub mod principal;
 pub mod server;
 mod tagged;
 pub mod time;
@@ -28,9 +30,11 @@ pub use handler::{Handler, HandlerFrame};
 pub use id::{BotId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId, VisitorId};
 pub use message_id::ClientMessageId;
 pub use metadata::Metadata;
+pub use note::NoteFrame;
+pub use principal::{Principal, PrincipalKind};
 pub use server::{
-    Cut, EndedReply, FailureReason, MessageFrame, Principal, PrincipalKind, ReplyState, Role,
-    RunningReply, ServerFrame, Usage,
+    Cut, EndedReply, FailureReason, MessageFrame, ReplyState, Role, RunningReply, ServerFrame,
+    Usage,
 };
 pub use time::Timestamp;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::tagged::tagged;
 use crate::{
     BotId, ClientMessageId, ConnectionId, Epoch, ErrorCode, Handler, HandlerFrame, Metadata,
-    ReplyId, Seq, SessionId, TenantId, Timestamp,
+    NoteFrame, Principal, ReplyId, Seq, SessionId, TenantId, Timestamp,
 };
 
 /// What the server says. A client ignores types and fields it does not know.
@@ -33,6 +33,8 @@ pub enum ServerFrame {
     Presence(Presence),
     /// Somebody else handles the session from now on.
     Handler(HandlerFrame),
+    /// An operator's note, to operators.
+    Note(NoteFrame),
     /// Answer to `leave`.
     Left(Left),
     /// A frame was refused; the connection stays open.
@@ -42,34 +44,9 @@ pub enum ServerFrame {
 }
 
 tagged!(
-    ServerFrame: Welcome, Joined, Ack, Message, Reply, Delta, Typing, Read, Presence, Handler, Left,
-    Error, Bye,
+    ServerFrame: Welcome, Joined, Ack, Message, Reply, Delta, Typing, Read, Presence, Handler, Note,
+    Left, Error, Bye,
 );
-
-/// Who the connection speaks for. Known from the credentials alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Principal {
-    /// What kind of caller.
-    pub kind: PrincipalKind,
-    /// Stable id within its kind.
-    pub id: String,
-    /// For people to read; may be empty.
-    pub name: String,
-}
-
-/// Kinds of caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PrincipalKind {
-    /// A person who chats through a widget.
-    Visitor,
-    /// A person known to the tenant's own site.
-    User,
-    /// A person of the tenant.
-    Operator,
-    /// A program of the tenant.
-    ApiKey,
-}
 
 /// `welcome`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,7 +133,7 @@ pub struct EndedReply {
     pub text_bytes: Option<u64>,
 }
 
-/// `ack`: the message is committed.
+/// `ack`: the message, or the note, is committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ack {
     /// Echo.
@@ -166,7 +143,8 @@ pub struct Ack {
     pub session: SessionId,
     /// The client's id of the message.
     pub id: ClientMessageId,
-    /// Its number.
+    /// Its number; 0 for a note, which has none and says none.
+    #[serde(default, skip_serializing_if = "Seq::is_none")]
     pub seq: Seq,
     /// When it was stored.
     pub at: Timestamp,
@@ -469,6 +447,7 @@ impl ServerFrame {
             Self::Read(_) => "read",
             Self::Presence(_) => "presence",
             Self::Handler(_) => "handler",
+            Self::Note(_) => "note",
             Self::Left(_) => "left",
             Self::Error(_) => "error",
             Self::Bye(_) => "bye",

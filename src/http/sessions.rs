@@ -10,8 +10,8 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::input::{Body, Query};
 use super::problem::ApiError;
-use crate::storage::TenantScope;
 use crate::storage::sessions::{self, SessionCursor, SessionFilter};
+use crate::storage::{TenantScope, notes};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;
@@ -116,6 +116,23 @@ pub async fn show(
     let scope = state.storage.scope(caller.tenant).await?;
     let session = find_visible(&scope, &caller, path.into_inner()).await?;
     Ok(HttpResponse::Ok().json(session))
+}
+
+/// Lists what operators noted of a session, the newest 200, oldest first.
+///
+/// # Errors
+/// `unauthorized`, `forbidden`, `not_found`.
+pub async fn notes(
+    caller: Authenticated,
+    path: web::Path<SessionId>,
+    state: web::Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    caller.check(Permission::ReadAll)?;
+    let session = path.into_inner();
+    let scope = state.storage.scope(caller.tenant).await?;
+    find_visible(&scope, &caller, session).await?;
+    let items = notes::list(&scope, session).await?;
+    Ok(HttpResponse::Ok().json(Page { items, next: None }))
 }
 
 /// The session, if the caller may know of it.

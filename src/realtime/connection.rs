@@ -15,8 +15,9 @@ use actix::prelude::*;
 use actix_web_actors::ws;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hubbub_actors::{Caller, ConnectionPermit, Handling, Hub, Rejection, capacity};
+use hubbub_protocol::note::Note;
 use hubbub_protocol::server::{Ack, Bye, ErrorFrame, Welcome};
-use hubbub_protocol::{CloseCode, ConnectionId, ReplyClass, ServerFrame, SessionId, client};
+use hubbub_protocol::{CloseCode, ConnectionId, ReplyClass, Seq, ServerFrame, SessionId, client};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -125,6 +126,34 @@ impl Connection {
                     id,
                     seq,
                     at,
+                    duplicate,
+                };
+                say(&ServerFrame::Ack(ack), ctx);
+            }
+            Err(rejection) => connection.refuse(reference, Some(session), &rejection, ctx),
+        });
+    }
+
+    fn note(&mut self, note: Note, ctx: &mut ws::WebsocketContext<Self>) {
+        let Note {
+            reference,
+            session,
+            id,
+            text,
+        } = note;
+        let Some(handle) = self.member(session, reference.clone(), ctx) else {
+            return;
+        };
+        let caller = self.caller.clone();
+        let noting = async move { handle.note(caller, id, text).await };
+        self.ask(noting, ctx, move |noted, connection, ctx| match noted {
+            Ok((note, duplicate)) => {
+                let ack = Ack {
+                    reference,
+                    session,
+                    id,
+                    seq: Seq::ZERO,
+                    at: note.at,
                     duplicate,
                 };
                 say(&ServerFrame::Ack(ack), ctx);

@@ -16,8 +16,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 use hubbub_actors::ports::{
     Append, AppendRefusal, Appended, BotConfig, Conversation, Exhausted, Fence, HandlerChange,
-    MessageStore, NewSession, PageSize, PendingReply, Reservation, SessionRecord, StoreError,
-    TenantLimits, Transcript, UsageLedger,
+    MessageStore, NewNote, NewSession, Noted, PageSize, PendingReply, Reservation, SessionRecord,
+    StoreError, TenantLimits, Transcript, UsageLedger,
 };
 use hubbub_protocol::{BotId, NodeId, Seq, SessionId, TenantId};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ use super::messages::EndedText;
 use super::scope::Transaction;
 use super::visitors::{self, Visitor};
 use super::{
-    StorageError, TenantScope, bots, budgets, messages, prompts, replies, sessions, tenants,
+    StorageError, TenantScope, bots, budgets, messages, notes, prompts, replies, sessions, tenants,
 };
 
 /// How long a node's lease lasts. Renew it at least three times as often, and once before the first
@@ -269,6 +269,15 @@ impl MessageStore for PostgresMessageStore {
             let fence = sessions::change_handler(&scope, &change).await?;
             scope.commit().await?;
             Ok(fence)
+        })
+    }
+
+    fn add_note(&self, note: NewNote) -> BoxFuture<'_, Result<Noted, StoreError>> {
+        self.answer("notes.insert", async move {
+            let scope = TenantScope::open(&self.app, note.tenant).await?;
+            let noted = notes::insert(&scope, note).await?;
+            scope.commit().await?;
+            Ok(noted)
         })
     }
 

@@ -7,7 +7,7 @@ use crate::fixture::{Fixture, append_one, question, seed};
 
 const TENANT_TABLES: &[&str] = &[
     "tenants", "bots", "api_keys", "visitors", "tickets", "sessions", "messages", "replies",
-    "attempts", "budgets", "spending",
+    "attempts", "budgets", "spending", "notes",
 ];
 
 /// A row in every tenant table.
@@ -33,7 +33,9 @@ async fn filled() -> Fixture {
              INSERT INTO budgets (tenant_id, id, scope, period, amount)
                VALUES ('{tenant}', '{tenant}', 'tenant', 'day', 1);
              INSERT INTO spending (tenant_id, budget_id, subject_id, period_start, spent)
-               VALUES ('{tenant}', '{tenant}', '{tenant}', now(), 1);"
+               VALUES ('{tenant}', '{tenant}', '{tenant}', now(), 1);
+             INSERT INTO notes (tenant_id, session_id, id, id_spelling, follows, author_id, author, body)
+               VALUES ('{tenant}', '{session}', gen_random_uuid(), 0, 1, 'o', 'Olga', 'n');"
         ))
         .await
         .unwrap();

@@ -103,6 +103,13 @@ export interface Escalate {
   session: Id;
   reason?: string;
 }
+export interface Note {
+  type: "note";
+  ref?: string;
+  session: Id;
+  id: Id;
+  text: string;
+}
 export interface Leave {
   type: "leave";
   ref?: string;
@@ -118,6 +125,7 @@ export type ClientFrame =
   | Release
   | Transfer
   | Escalate
+  | Note
   | Leave;
 
 // Server → client
@@ -217,7 +225,8 @@ export interface Ack {
   ref?: string;
   session: Id;
   id: Id;
-  seq: number;
+  /** A note has none. */
+  seq?: number;
   at: Timestamp;
   duplicate?: boolean;
 }
@@ -265,6 +274,16 @@ export interface HandlerFrame {
   handler: Handler;
   fence: number;
 }
+/** Between operators; a visitor gets none. */
+export interface NoteFrame {
+  type: "note";
+  session: Id;
+  follows: number;
+  id: Id;
+  author: string;
+  text: string;
+  at: Timestamp;
+}
 export interface Left {
   type: "left";
   ref?: string;
@@ -287,6 +306,7 @@ export type ServerFrame =
   | ReadFrame
   | Presence
   | HandlerFrame
+  | NoteFrame
   | Left
   | ErrorFrame
   | Bye;

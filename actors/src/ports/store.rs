@@ -12,6 +12,7 @@ use hubbub_protocol::{
 
 use super::fencing::{Claim, Fence};
 use super::ledger::{Attempt, UsageLedger};
+use super::notes::{NewNote, Noted};
 
 /// How many seqs before the messages asked for ends of replies are looked for. More than the questions
 /// that may wait in a session, and what is said around them.
@@ -54,6 +55,9 @@ pub trait MessageStore: UsageLedger {
         &self,
         change: HandlerChange,
     ) -> BoxFuture<'_, Result<Option<Fence>, StoreError>>;
+
+    /// Stores a note of an operator's, after the newest message.
+    fn add_note(&self, note: NewNote) -> BoxFuture<'_, Result<Noted, StoreError>>;
 
     /// What a session's actor needs to start; `None` if the tenant has no such session.
     fn load_session(

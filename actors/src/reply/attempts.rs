@@ -74,9 +74,11 @@ impl Attempts {
         self.route.upstreams.iter().copied().filter(left)
     }
 
-    /// The one that has read the conversation before, unless it has failed this reply.
+    /// The one that has read the conversation before, unless it has failed this reply or may not be asked.
     pub(crate) fn home(&self) -> Option<usize> {
-        self.route.home.filter(|home| !self.tried.contains(home))
+        let home = self.route.home?;
+        let may_be = self.left().any(|index| index == home) && !self.tried.contains(&home);
+        may_be.then_some(home)
     }
 
     /// What to do after an attempt at `index` failed before its first word; `None` if

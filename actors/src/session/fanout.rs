@@ -71,6 +71,12 @@ impl Live {
         self.owe(Flush::Now);
     }
 
+    /// Tells every operator's device something that no visitor may see.
+    pub(super) fn tell_operators(&mut self, frame: &ServerFrame) {
+        self.feed.tell_operators(encode(frame));
+        self.owe(Flush::Now);
+    }
+
     /// Tells devices something that matters only now, unless they are behind.
     pub(super) fn mention(&mut self, frame: &ServerFrame, flush: Flush) {
         if self.feed.mention(encode(frame)) {
@@ -242,8 +248,9 @@ impl Live {
         let mut frames = Vec::new();
         let mut bytes = 0;
         for entry in self.feed.from(device.cursor) {
-            // Sent before, as part of its page.
-            if entry.seq.is_some_and(|seq| seq <= reached.seen) {
+            // Sent before, as part of its page; or none of its business.
+            let is_known = entry.seq.is_some_and(|seq| seq <= reached.seen);
+            if is_known || (entry.is_internal && !device.is_operators()) {
                 reached.next += 1;
                 continue;
             }

@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) frame: Option<ByteString>,
     /// Set for durable messages.
     pub(crate) seq: Option<Seq>,
+    /// For operators' devices alone.
+    pub(crate) is_internal: bool,
 }
 
 /// A bounded ring of entries, numbered without gaps.
@@ -77,13 +79,18 @@ impl Feed {
         }
         while let Some(frame) = self.ahead.remove(&self.head.next()) {
             self.head = self.head.next();
-            self.push(frame, Some(self.head));
+            self.push(frame, Some(self.head), false);
         }
     }
 
     /// Adds a frame that every device must see: the state of a reply.
     pub(crate) fn tell(&mut self, frame: ByteString) {
-        self.push(frame, None);
+        self.push(frame, None, false);
+    }
+
+    /// Adds a frame that every operator's device must see, and no other.
+    pub(crate) fn tell_operators(&mut self, frame: ByteString) {
+        self.push(frame, None, true);
     }
 
     /// Adds a frame that matters only now; `false` if it was dropped because devices are behind.
@@ -109,7 +116,7 @@ impl Feed {
         }
     }
 
-    fn push(&mut self, frame: ByteString, seq: Option<Seq>) {
+    fn push(&mut self, frame: ByteString, seq: Option<Seq>, is_internal: bool) {
         // Before it, not after: the newest is always held, for the devices that keep up.
         while self.bytes > capacity::FEED_BYTES {
             if !self.spill() {
@@ -118,7 +125,11 @@ impl Feed {
         }
         self.bytes += frame.len();
         let frame = Some(frame);
-        self.entries.push_back(Entry { frame, seq });
+        self.entries.push_back(Entry {
+            frame,
+            seq,
+            is_internal,
+        });
         while self.entries.len() > capacity::FEED_ENTRIES {
             self.drop_first();
         }

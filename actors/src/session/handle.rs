@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hubbub_protocol::{ConnectionId, ErrorCode, Seq, SessionId};
+use hubbub_protocol::{ClientMessageId, ConnectionId, ErrorCode, NoteFrame, Seq, SessionId};
 use tokio::sync::oneshot;
 
 use super::Session;
 use super::catching_up::Reconcile;
 use super::handling::{HandleSession, Handling};
 use super::joining::{JoinRequest, JoinSession, LeaveSession};
+use super::noting::AddNote;
 use super::posting::{Post, PostMessage, Posted};
 use super::signals::{Signal, SignalKind};
 use super::stopping::{EndReplies, StopReply};
@@ -109,6 +110,25 @@ impl SessionHandle {
         self.ask(|answer| HandleSession {
             caller,
             what,
+            answer,
+        })
+        .await
+    }
+
+    /// Stores a note and tells it to operators' devices. Returns it, and whether it had been stored before.
+    ///
+    /// # Errors
+    /// `forbidden`; `conflict`: another note has the id.
+    pub async fn note(
+        &self,
+        caller: Caller,
+        id: ClientMessageId,
+        text: String,
+    ) -> Result<(NoteFrame, bool), Rejection> {
+        self.ask(|answer| AddNote {
+            caller,
+            id,
+            text,
             answer,
         })
         .await

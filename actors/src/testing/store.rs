@@ -1,6 +1,7 @@
 //! Storage in memory, as faithful as PostgreSQL and less reliable, on demand.
 
 mod ledger;
+mod notes;
 mod rows;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,8 @@ use hubbub_protocol::{
 
 use crate::ports::{
     Append, AppendRefusal, Appended, Attempt, BotConfig, Conversation, Exhausted, Fence,
-    HandlerChange, MessageStore, NewSession, PageSize, PendingReply, Reservation, SessionRecord,
-    StoreError, StoredMessage, TenantLimits, Transcript, UsageLedger,
+    HandlerChange, MessageStore, NewNote, NewSession, Noted, PageSize, PendingReply, Reservation,
+    SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript, UsageLedger,
 };
 use rows::Rows;
 
@@ -315,6 +316,17 @@ impl MessageStore for MemoryStore {
                 Some(Fault::ChangeHandlerFails(error)) => Err(error),
                 _ => Ok(self.rows().change_handler(change)),
             }
+        }
+        .boxed()
+    }
+
+    fn add_note(&self, note: NewNote) -> BoxFuture<'_, Result<Noted, StoreError>> {
+        async move {
+            self.reach().await?;
+            let mut rows = self.rows();
+            let record = rows.record(note.tenant, note.session);
+            let head = record.ok_or(StoreError::Internal)?.head;
+            Ok(rows.notes.add(note, head))
         }
         .boxed()
     }

@@ -197,10 +197,28 @@ impl Node {
         join: JoinRequest,
         capacity: usize,
     ) -> Result<Device, Rejection> {
+        self.try_join_as(self.caller(), session, join, capacity)
+            .await
+    }
+
+    /// Joins as somebody else, with room for everything.
+    pub(super) async fn join_as(&self, session: SessionId, caller: Caller) -> Device {
+        let join = join_request(Some(Seq::ZERO));
+        let joined = self.try_join_as(caller, session, join, 4_096);
+        joined.await.unwrap()
+    }
+
+    async fn try_join_as(
+        &self,
+        caller: Caller,
+        session: SessionId,
+        join: JoinRequest,
+        capacity: usize,
+    ) -> Result<Device, Rejection> {
         let handle = self.hub.session(self.tenant, session)?;
         let (outlet, log) = channel_outlet(capacity);
         let (id, after) = (join.device, join.after);
-        handle.join(self.caller(), join, Box::new(outlet)).await?;
+        handle.join(caller, join, Box::new(outlet)).await?;
         Ok(Device {
             id,
             log,

@@ -113,6 +113,7 @@ impl Connection {
                 session,
                 reason,
             }) => self.handle_session(session, reference, Handling::Escalate { reason }, ctx),
+            ClientFrame::Note(note) => self.note(note, ctx),
             ClientFrame::Leave(leave) => self.leave(leave, ctx),
             ClientFrame::Typing(typing) => self.typing(&typing, ctx),
             ClientFrame::Read(read) => self.read(&read, ctx),

@@ -52,10 +52,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(12, "0012", "usage"),
     migration!(13, "0013", "escalation"),
     migration!(14, "0014", "answer_cache"),
+    migration!(15, "0015", "notes"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 14;
+pub const EXPECTED_VERSION: i64 = 15;
 
 #[cfg(test)]
 mod tests {

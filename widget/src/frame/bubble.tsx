@@ -64,10 +64,15 @@ export class Bubble extends Component<Props> {
       <article
         class={`bubble ${item.side} ${status.kind}${follows ? " follows" : ""}${item.person ? " person" : ""}`}
       >
-        <span class={item.person && !follows ? "by" : "sr"} dir="auto">
-          {name}
-          <span class="sr">: </span>
-        </span>
+        {item.person && !follows ? (
+          <span class="by" dir="auto">
+            {name}
+          </span>
+        ) : (
+          <span class="sr" dir="auto">
+            {name}:{" "}
+          </span>
+        )}
         {thinking ? (
           <Thinking name={name} />
         ) : (

@@ -187,7 +187,7 @@ test("a person is asked for, named, seen typing, and gives the chat back", async
   server.put(session, "operator", "Olga", "Hi,\n*I* am here.");
   server.put(session, "operator", "Olga", "How can I help?");
   await page.waitForSelector("text=How can I help?");
-  assert.deepEqual(await page.locator(".by").allTextContents(), ["Olga: "]);
+  assert.deepEqual(await page.locator(".by").allTextContents(), ["Olga"]);
   assert.equal((await bubbles(page)).at(-2), "Hi,\n*I* am here.", "as it was written");
 
   server.hand(session, "bot");

@@ -17,11 +17,11 @@ test("every kind of frame has a golden one", () => {
     [...new Set(Object.values(frames).map(({ type }) => type))].sort().join(" ");
   assert.equal(
     kinds(client),
-    "escalate join leave read release send stop takeover transfer typing",
+    "escalate join leave note read release send stop takeover transfer typing",
   );
   assert.equal(
     kinds(server),
-    "ack bye delta error handler joined left message presence read reply typing welcome",
+    "ack bye delta error handler joined left message note presence read reply typing welcome",
   );
   const states = Object.values(server).flatMap((frame: ServerFrame) =>
     frame.type === "reply" ? [frame.state] : [],

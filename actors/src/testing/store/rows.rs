@@ -10,6 +10,7 @@ use hubbub_protocol::{
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
+use super::notes::Notes;
 use crate::ports::{
     Append, AppendRefusal, Appended, BotConfig, Claim, ENDED_LOOK_BACK, Fence, FinishedReply,
     HandlerChange, NewMessage, NewSession, OwedReply, PageSize, PendingReply, ReplyEnd, Said,
@@ -27,6 +28,7 @@ pub(super) struct Rows {
     pub(super) bots: HashMap<(TenantId, BotId), BotConfig>,
     pub(super) epoch: Epoch,
     pub(super) ledger: Ledger,
+    pub(super) notes: Notes,
     sessions: HashMap<SessionId, SessionRow>,
     leases: HashMap<NodeId, Instant>,
 }
@@ -51,6 +53,7 @@ impl Rows {
             bots: HashMap::new(),
             epoch: Epoch::generate(),
             ledger: Ledger::default(),
+            notes: Notes::default(),
             sessions: HashMap::new(),
             leases: HashMap::new(),
         }
