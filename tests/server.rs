@@ -102,6 +102,8 @@ mod operations;
 mod origins;
 #[path = "server/outage.rs"]
 mod outage;
+#[path = "server/positions.rs"]
+mod positions;
 #[path = "server/proxied.rs"]
 mod proxied;
 #[path = "server/raw.rs"]
