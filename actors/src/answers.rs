@@ -8,19 +8,24 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubbub_protocol::{Role, Seq, TenantId};
+use hubbub_protocol::{ReplyClass, Role, Seq, TenantId};
 use moka::Expiry;
 use moka::future::Cache;
 
 use crate::ports::{BotConfig, Said};
 
-/// Most text that is kept, in bytes, with its questions.
+/// Most memory that answers take, in bytes, with their questions and what their bots were.
 const KEPT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Of that, what one takes beside its texts.
+const ENTRY_BYTES: usize = 512;
 
 /// What is asked, of whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     tenant: TenantId,
+    /// Whoever is waited for must not wait for one that has time.
+    class: ReplyClass,
     /// As it was when it was asked.
     bot: Arc<BotConfig>,
     text: String,
@@ -37,6 +42,7 @@ impl Question {
     /// The question, if its answer may be shared: nothing else was said.
     pub(crate) fn of(
         tenant: TenantId,
+        class: ReplyClass,
         bot: &Arc<BotConfig>,
         said: &[Said],
         to: Seq,
@@ -47,6 +53,7 @@ impl Question {
             {
                 Some(Self {
                     tenant,
+                    class,
                     bot: bot.clone(),
                     text: only.text.clone(),
                 })
@@ -74,7 +81,9 @@ pub(crate) struct Answers(Cache<Question, Arc<Shared>>);
 impl Default for Answers {
     fn default() -> Self {
         let bytes = |question: &Question, shared: &Arc<Shared>| {
-            u32::try_from(question.text.len() + shared.text.len()).unwrap_or(u32::MAX)
+            // Others may hold the same bot; it counts for each, since any may be the last.
+            let texts = question.text.len() + question.bot.prompt.len() + shared.text.len();
+            u32::try_from(ENTRY_BYTES + texts).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder()
             .max_capacity(KEPT_BYTES)

@@ -175,7 +175,7 @@ impl Work {
             tokens,
             has_budget,
         };
-        let question = Question::of(self.task.tenant, bot, &prompt.said, *to);
+        let question = Question::of(self.task.tenant, self.task.class, bot, &prompt.said, *to);
         match question {
             Some(question) => self.share(question, route, &prompt).await,
             None => self.generate(route, &prompt).await.map(|(end, _)| end),

@@ -157,16 +157,29 @@ async fn ask_everywhere(
     sessions: usize,
     text: &'static str,
 ) -> Outcome {
+    let ask = async |device, outcome: &mut Outcome| {
+        ask_in_all(device, &target, sessions, text, outcome).await;
+    };
+    come_back(&target, &stop, connections, ask).await
+}
+
+/// So many connections, each opened again soon after it was closed or refused.
+async fn come_back(
+    target: &Target,
+    stop: &Stop,
+    connections: usize,
+    act: impl AsyncFn(Device, &mut Outcome),
+) -> Outcome {
     let connections = (0..connections).map(|_| async {
         let mut outcome = Outcome::default();
         while !stop.is_told() {
-            let Some(device) = connect(&target).await else {
+            let Some(device) = connect(target).await else {
                 outcome.told += 1;
                 tokio::time::sleep(COME_BACK).await;
                 continue;
             };
             tokio::select! {
-                () = ask_in_all(device, &target, sessions, text, &mut outcome) => {}
+                () = act(device, &mut outcome) => {}
                 () = stop.told() => {}
             }
         }
@@ -224,28 +237,14 @@ async fn ask_in_all(
 /// Everything at once that a script with one widget's ticket can think of: sessions opened and left, joined again
 /// and again so that everybody's presence changes, texts of 64 KiB into all of them, and more tickets.
 pub async fn bad_manners(target: Target, stop: Stop) -> Outcome {
-    let connections = (0..8).map(|_| async {
-        let mut outcome = Outcome::default();
-        while !stop.is_told() {
-            let Some(device) = connect(&target).await else {
-                outcome.told += 1;
-                tokio::time::sleep(COME_BACK).await;
-                continue;
-            };
-            tokio::select! {
-                () = come_and_go(device, &target, &mut outcome) => {}
-                () = stop.told() => {}
-            }
-        }
-        outcome
-    });
-    let (connections, mut sum) = tokio::join!(
-        join_all(connections),
+    let come_and_go = async |device, outcome: &mut Outcome| {
+        come_and_go(device, &target, outcome).await;
+    };
+    let (mut sum, tickets) = tokio::join!(
+        come_back(&target, &stop, 8, come_and_go),
         super::http::tickets(target.clone(), stop.clone())
     );
-    for outcome in connections {
-        sum.add(&outcome);
-    }
+    sum.add(&tickets);
     sum
 }
 

@@ -1,6 +1,6 @@
 //! `run`: starts the upstream, Hubbub and the bare reference itself and runs all scenarios, so that
 //! figures that are compared come from one machine in one run.
-//!
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
