@@ -268,10 +268,14 @@ test("no text takes long", async () => {
     return pieces.flatMap((piece) =>
       ["", "a", "[x]("].flatMap((before) => {
         const text = `${before}${piece.repeat(16_000 / piece.length)}x`;
-        const begun = performance.now();
-        new MarkdownWriter(document.createElement("div")).write(text, true);
-        const ms = performance.now() - begun;
-        return ms > 300 ? [`${before}${piece}: ${Math.round(ms)} ms`] : [];
+        // A busy machine slows one run, a slow rule slows them all: the fastest counts.
+        let fastest = Number.POSITIVE_INFINITY;
+        for (let run = 0; run < 5 && fastest > 300; run++) {
+          const begun = performance.now();
+          new MarkdownWriter(document.createElement("div")).write(text, true);
+          fastest = Math.min(fastest, performance.now() - begun);
+        }
+        return fastest > 300 ? [`${before}${piece}: ${Math.round(fastest)} ms`] : [];
       }),
     );
   }, pieces);
