@@ -9,6 +9,7 @@ pub mod bodies;
 pub mod bots;
 pub mod connect;
 pub mod events;
+mod follow;
 mod handshake;
 pub mod health;
 mod input;

@@ -13,11 +13,11 @@ pub const SESSION_MAILBOX: usize = 64;
 /// every 40 ms this is 0.6 s of a streaming answer before the session's cursor stands still.
 pub const CONNECTION_MAILBOX: usize = 16;
 
-/// Bytes of frames waiting in one connection (one frame goes, whatever its size). What is taken from
-/// here is copied once into the socket's buffer, so a device that does not read holds twice this.
+/// Bytes held by the frames waiting in one connection (one delivery goes, whatever its size). The JSON,
+/// half of it, is copied once more into the socket's buffer.
 pub const CONNECTION_BYTES: usize = 32 * 1024;
 
-/// Bytes of frames in one delivery (at least one frame goes, whatever its size).
+/// Bytes of JSON in one delivery (at least one frame goes, whatever its size).
 pub const DELIVERY_BYTES: usize = 8 * 1024;
 
 /// Bytes of text a session reads at once: for a `joined`, whose rest is paged, or to close a gap. A
@@ -38,8 +38,8 @@ pub const REPLYING_BYTES: usize = 32 * 1024;
 /// further behind is cut (4008). 48 bytes each, 96 KiB.
 pub const FEED_ENTRIES: usize = 2_048;
 
-/// Bytes of the frames among them. What is older is read from storage when a device gets to it. With
-/// [`CONNECTION_BYTES`] twice, [`FEED_ENTRIES`] and [`FETCH_BYTES`], what waits for a slow device is less
+/// Bytes held by the frames among them. What is older is read from storage when a device gets to it. With
+/// [`CONNECTION_BYTES`] and half as much again, [`FEED_ENTRIES`] and [`FETCH_BYTES`], what waits for a slow device is less
 /// than 256 KiB.
 pub const FEED_BYTES: usize = 32 * 1024;
 

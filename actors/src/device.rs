@@ -1,17 +1,18 @@
 //! What a session knows of a device: where to hand frames to, and how far it got.
 
-use bytestring::ByteString;
 use hubbub_protocol::{CloseCode, ConnectionId, Principal, PrincipalKind, Seq, SessionId};
 
-/// Frames handed to a device in one go, oldest first. The bytes are shared with other devices.
+use crate::encoded::EncodedFrame;
+
+/// Frames handed to a device in one go, oldest first.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The session they are of.
     pub session: SessionId,
     /// The newest seq the device holds once it has these.
     pub through: Seq,
-    /// One JSON object each.
-    pub frames: Vec<ByteString>,
+    /// Shared with the other devices that get them.
+    pub frames: Vec<EncodedFrame>,
 }
 
 /// Why a delivery did not happen.
@@ -62,7 +63,7 @@ pub(crate) struct Device {
     /// Set while its page of history is read; nothing is handed over until `joined` was.
     pub(crate) joining: bool,
     /// Messages that the feed does not hold any more, read for it, until they are handed over.
-    pub(crate) fetched: Vec<(Seq, ByteString)>,
+    pub(crate) fetched: Vec<(Seq, EncodedFrame)>,
     /// Set while they are read from storage; nothing is handed over until they were.
     pub(crate) fetching: bool,
     session: SessionId,
@@ -101,7 +102,7 @@ impl Device {
     /// Hands over frames; `through` is the newest seq the device holds once it has them.
     pub(crate) fn try_deliver(
         &self,
-        frames: Vec<ByteString>,
+        frames: Vec<EncodedFrame>,
         through: Seq,
     ) -> Result<(), Undelivered> {
         self.outlet.try_deliver(Delivery {
@@ -112,7 +113,7 @@ impl Device {
     }
 
     /// A message read for it alone.
-    pub(crate) fn fetched(&self, seq: Seq) -> Option<&ByteString> {
+    pub(crate) fn fetched(&self, seq: Seq) -> Option<&EncodedFrame> {
         let found = self.fetched.iter().find(|(fetched, _)| *fetched == seq);
         found.map(|(_, frame)| frame)
     }

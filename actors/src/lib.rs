@@ -12,6 +12,7 @@ mod busy;
 mod caller;
 pub mod capacity;
 mod device;
+mod encoded;
 mod ending;
 mod hub;
 mod lease;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use caller::{Caller, OperatorRole, Permission, Who};
 pub use device::{Delivery, Outlet, Undelivered};
+pub use encoded::EncodedFrame;
 pub use hub::{Hub, HubConfig};
 pub use pool::PoolConfig;
 pub use rejection::Rejection;

@@ -9,6 +9,7 @@ use hubbub_protocol::{ClientMessageId, Seq, SessionId};
 use serde::Deserialize;
 
 use super::auth::Authenticated;
+use super::follow::follow_reply;
 use super::input::{Body, Query};
 use super::problem::ApiError;
 use super::{AppState, events, sessions};
@@ -99,7 +100,8 @@ pub async fn post(
     };
     if body.stream {
         let wire = request.conn_data::<Cut>().cloned().unwrap_or_default();
-        return events::post_and_stream(&state, caller.0, session, post, wire).await;
+        let followed = follow_reply(&state, caller.0, session, post, wire).await?;
+        return Ok(events::respond(followed));
     }
     let handle = state.hub.session(caller.tenant, session)?;
     let posted = handle.post_message(caller.0, post).await?;

@@ -350,7 +350,7 @@ impl Handler<Deliver> for Connection {
             member.rejoins = 0;
         }
         for frame in delivery.frames {
-            ctx.text(frame);
+            ctx.text(frame.json().clone());
         }
     }
 }

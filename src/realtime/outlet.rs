@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::prelude::*;
-use hubbub_actors::{Delivery, Outlet, Undelivered, capacity};
+use hubbub_actors::{Delivery, EncodedFrame, Outlet, Undelivered, capacity};
 use hubbub_protocol::{CloseCode, SessionId};
 
 use super::wire::Cut;
@@ -62,7 +62,7 @@ pub(super) struct MailboxOutlet {
 
 impl Outlet for MailboxOutlet {
     fn try_deliver(&self, delivery: Delivery) -> Result<(), Undelivered> {
-        let bytes = delivery.frames.iter().map(|frame| frame.len()).sum();
+        let bytes = delivery.frames.iter().map(EncodedFrame::held_bytes).sum();
         let room = self.waiting.take(bytes).ok_or(Undelivered::Full)?;
         self.deliver
             .try_send(Deliver {

@@ -121,7 +121,7 @@ impl Live {
         };
         let (reply, to) = (answer.question.reply, answer.question.to);
         let frame = self.reply_frame(reply, to, answer.phase.clone());
-        self.tell(&frame);
+        self.tell(frame);
     }
 
     fn end_as_failed(&mut self, rejection: &Rejection, ctx: &mut Context<Session>) {
@@ -278,7 +278,7 @@ impl Live {
     pub(super) fn tell_end(&mut self, reply: ReplyId, to: Seq, state: ReplyState) {
         if self.turns.note_told(reply) {
             let frame = self.reply_frame(reply, to, state);
-            self.tell(&frame);
+            self.tell(frame);
         }
     }
 

@@ -6,15 +6,15 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use bytestring::ByteString;
 use hubbub_protocol::server::Delta;
 use hubbub_protocol::{CloseCode, ConnectionId, Seq, ServerFrame, limits};
 use tokio::time::Instant;
 
 use super::Session;
-use super::live::{Live, Task, encode};
+use super::live::{Live, Task};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
+use crate::encoded::EncodedFrame;
 use crate::ports::{PageSize, StoredMessage};
 
 /// Shortest pause between two attempts to hand something to a device that is behind.
@@ -61,25 +61,26 @@ impl Live {
     /// Tells every device a committed message.
     pub(super) fn tell_message(&mut self, message: StoredMessage) {
         let seq = message.seq;
-        self.feed.post(seq, encode(&ServerFrame::Message(message)));
+        let frame = EncodedFrame::new(ServerFrame::Message(message));
+        self.feed.post(seq, frame);
         self.owe(Flush::Now);
     }
 
     /// Tells every device something that it must see.
-    pub(super) fn tell(&mut self, frame: &ServerFrame) {
-        self.feed.tell(encode(frame));
+    pub(super) fn tell(&mut self, frame: ServerFrame) {
+        self.feed.tell(EncodedFrame::new(frame));
         self.owe(Flush::Now);
     }
 
     /// Tells every operator's device something that no visitor may see.
-    pub(super) fn tell_operators(&mut self, frame: &ServerFrame) {
-        self.feed.tell_operators(encode(frame));
+    pub(super) fn tell_operators(&mut self, frame: ServerFrame) {
+        self.feed.tell_operators(EncodedFrame::new(frame));
         self.owe(Flush::Now);
     }
 
     /// Tells devices something that matters only now, unless they are behind.
-    pub(super) fn mention(&mut self, frame: &ServerFrame, flush: Flush) {
-        if self.feed.mention(encode(frame)) {
+    pub(super) fn mention(&mut self, frame: ServerFrame, flush: Flush) {
+        if self.feed.mention(EncodedFrame::new(frame)) {
             self.owe(flush);
         }
     }
@@ -178,8 +179,10 @@ impl Live {
                 });
                 return;
             }
-            let frame =
-                |message: StoredMessage| (message.seq, encode(&ServerFrame::Message(message)));
+            let frame = |message: StoredMessage| {
+                let seq = message.seq;
+                (seq, EncodedFrame::new(ServerFrame::Message(message)))
+            };
             found.fetched = messages.into_iter().map(frame).collect();
             found.fetching = false;
             live.owe(Flush::Now);
@@ -238,7 +241,7 @@ impl Live {
     }
 
     /// The next delivery for a device, and where its cursor is after it.
-    fn frames_for(&self, device: &Device, deltas: &mut DeltaCache) -> (Vec<ByteString>, Cursor) {
+    fn frames_for(&self, device: &Device, deltas: &mut DeltaCache) -> (Vec<EncodedFrame>, Cursor) {
         let mut reached = Cursor {
             next: device.cursor,
             seen: device.seen,
@@ -259,12 +262,12 @@ impl Live {
                 reached.lacks = true;
                 return (frames, reached);
             };
-            if !frames.is_empty() && bytes + frame.len() > capacity::DELIVERY_BYTES {
+            if !frames.is_empty() && bytes + frame.json_bytes() > capacity::DELIVERY_BYTES {
                 return (frames, reached);
             }
             reached.next += 1;
             reached.seen = entry.seq.unwrap_or(reached.seen);
-            bytes += frame.len();
+            bytes += frame.json_bytes();
             frames.push(frame.clone());
         }
         if let Some((frame, position)) = deltas.from(self, device.reply) {
@@ -285,11 +288,11 @@ struct Cursor {
 
 /// The last delta encoded in a flush: devices that keep up all need the same one.
 #[derive(Default)]
-struct DeltaCache(Option<(TextPosition, ByteString, TextPosition)>);
+struct DeltaCache(Option<(TextPosition, EncodedFrame, TextPosition)>);
 
 impl DeltaCache {
     /// The piece of the running reply after a position, if there is any, and the position after it.
-    fn from(&mut self, live: &Live, from: TextPosition) -> Option<(ByteString, TextPosition)> {
+    fn from(&mut self, live: &Live, from: TextPosition) -> Option<(EncodedFrame, TextPosition)> {
         let answer = live.turns.answer()?;
         if from.bytes >= answer.text.len() {
             return None;
@@ -305,7 +308,7 @@ impl DeltaCache {
             bytes: from.bytes + text.len(),
             utf16: from.utf16 + text.encode_utf16().count() as u64,
         };
-        let frame = encode(&ServerFrame::Delta(Delta {
+        let frame = EncodedFrame::new(ServerFrame::Delta(Delta {
             session: live.record.session,
             reply: answer.question.reply,
             offset: from.utf16,

@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytestring::ByteString;
 use hubbub_protocol::Seq;
 
 use crate::capacity;
+use crate::encoded::EncodedFrame;
 
 /// One frame on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// `None`: a message that only storage still holds.
-    pub(crate) frame: Option<ByteString>,
+    pub(crate) frame: Option<EncodedFrame>,
     /// Set for durable messages.
     pub(crate) seq: Option<Seq>,
     /// For operators' devices alone.
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Feed {
     entries: VecDeque<Entry>,
-    /// Bytes of the frames held.
+    /// Bytes that the frames hold.
     bytes: usize,
     /// Entries at the front of which no frame can be let go any more.
     spilled: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Feed {
     /// The newest seq up to which nothing is missing.
     head: Seq,
     /// Messages whose predecessors are not known yet.
-    ahead: BTreeMap<Seq, ByteString>,
+    ahead: BTreeMap<Seq, EncodedFrame>,
 }
 
 impl Feed {
@@ -69,7 +69,7 @@ impl Feed {
     }
 
     /// Adds a committed message. A repeat is ignored; one that is ahead waits for its predecessors.
-    pub(crate) fn post(&mut self, seq: Seq, frame: ByteString) {
+    pub(crate) fn post(&mut self, seq: Seq, frame: EncodedFrame) {
         if seq <= self.head {
             return;
         }
@@ -84,17 +84,17 @@ impl Feed {
     }
 
     /// Adds a frame that every device must see: the state of a reply.
-    pub(crate) fn tell(&mut self, frame: ByteString) {
+    pub(crate) fn tell(&mut self, frame: EncodedFrame) {
         self.push(frame, None, false);
     }
 
     /// Adds a frame that every operator's device must see, and no other.
-    pub(crate) fn tell_operators(&mut self, frame: ByteString) {
+    pub(crate) fn tell_operators(&mut self, frame: EncodedFrame) {
         self.push(frame, None, true);
     }
 
     /// Adds a frame that matters only now; `false` if it was dropped because devices are behind.
-    pub(crate) fn mention(&mut self, frame: ByteString) -> bool {
+    pub(crate) fn mention(&mut self, frame: EncodedFrame) -> bool {
         let has_room = self.entries.len() < capacity::FEED_MENTIONS;
         if has_room {
             self.tell(frame);
@@ -116,14 +116,14 @@ impl Feed {
         }
     }
 
-    fn push(&mut self, frame: ByteString, seq: Option<Seq>, is_internal: bool) {
+    fn push(&mut self, frame: EncodedFrame, seq: Option<Seq>, is_internal: bool) {
         // Before it, not after: the newest is always held, for the devices that keep up.
         while self.bytes > capacity::FEED_BYTES {
             if !self.spill() {
                 self.drop_first();
             }
         }
-        self.bytes += frame.len();
+        self.bytes += frame.held_bytes();
         let frame = Some(frame);
         self.entries.push_back(Entry {
             frame,
@@ -140,7 +140,7 @@ impl Feed {
         while let Some(entry) = self.entries.get_mut(self.spilled) {
             self.spilled += 1;
             if let Some(frame) = entry.frame.take_if(|_| entry.seq.is_some()) {
-                self.bytes -= frame.len();
+                self.bytes -= frame.held_bytes();
                 return true;
             }
         }
@@ -151,7 +151,7 @@ impl Feed {
         let Some(entry) = self.entries.pop_front() else {
             return false;
         };
-        self.bytes -= entry.frame.map_or(0, |frame| frame.len());
+        self.bytes -= entry.frame.map_or(0, |frame| frame.held_bytes());
         self.spilled = self.spilled.saturating_sub(1);
         self.first += 1;
         true
@@ -160,9 +160,18 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use hubbub_protocol::ServerFrame;
+    use hubbub_protocol::server::Bye;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn frame(length: usize) -> EncodedFrame {
+        EncodedFrame::new(ServerFrame::Bye(Bye {
+            reason: "x".repeat(length),
+            reconnect_after_ms: 0,
+        }))
+    }
 
     proptest! {
         /// In whatever order and however often commits are learned, messages come out once, in order.
@@ -172,7 +181,7 @@ mod tests {
         {
             let mut feed = Feed::new(Seq::ZERO);
             for seq in order.into_iter().chain(repeats) {
-                feed.post(Seq(seq), ByteString::from_static("m"));
+                feed.post(Seq(seq), frame(1));
             }
             let seqs: Vec<u64> = feed.from(0).filter_map(|e| e.seq).map(|s| s.0).collect();
             prop_assert_eq!(seqs, (1..=60).collect::<Vec<_>>());
@@ -184,12 +193,12 @@ mod tests {
     fn the_feed_is_bounded_in_entries_and_bytes() {
         let mut feed = Feed::new(Seq::ZERO);
         for seq in 1..=5_000 {
-            feed.post(Seq(seq), ByteString::from_static("m"));
+            feed.post(Seq(seq), frame(1));
         }
         assert_eq!(feed.end() - feed.first(), capacity::FEED_ENTRIES as u64);
         assert_eq!(feed.head(), Seq(5_000));
-        feed.tell(ByteString::from("x".repeat(capacity::FEED_BYTES + 1)));
-        feed.tell(ByteString::from_static("reply"));
+        feed.tell(frame(capacity::FEED_BYTES));
+        feed.tell(frame(1));
         assert_eq!(
             feed.end() - feed.first(),
             1,
@@ -202,13 +211,14 @@ mod tests {
         /// messages keep their place, states are never let go before the messages around them.
         #[test]
         fn too_many_bytes_let_the_oldest_messages_go(
-            frames in prop::collection::vec((any::<bool>(), 1usize..capacity::FEED_BYTES / 3), 1..60),
+            frames in prop::collection::vec((any::<bool>(), 1usize..capacity::FEED_BYTES / 6), 1..60),
             trims in prop::collection::vec(0u64..60, 1..5),
         ) {
             let mut feed = Feed::new(Seq::ZERO);
             let mut trims = trims.into_iter().cycle();
             for (is_message, length) in frames {
-                let frame = ByteString::from("x".repeat(length));
+                let frame = frame(length);
+                let held = frame.held_bytes();
                 if is_message {
                     feed.post(feed.head().next(), frame);
                 } else {
@@ -219,9 +229,9 @@ mod tests {
                     feed.trim(to);
                 }
                 let entries: Vec<&Entry> = feed.from(feed.first()).collect();
-                let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(|f| f.len()).sum();
+                let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(|f| f.held_bytes()).sum();
                 prop_assert_eq!(bytes, feed.bytes);
-                prop_assert!(bytes <= capacity::FEED_BYTES + length);
+                prop_assert!(bytes <= capacity::FEED_BYTES + held);
                 prop_assert!(entries.iter().all(|e| e.frame.is_some() || e.seq.is_some()));
                 prop_assert!(entries.last().is_none_or(|newest| newest.frame.is_some()));
                 let seqs: Vec<u64> = entries.iter().filter_map(|e| e.seq).map(|s| s.0).collect();
@@ -233,10 +243,10 @@ mod tests {
     #[test]
     fn what_matters_only_now_is_dropped_when_devices_are_behind() {
         let mut feed = Feed::new(Seq::ZERO);
-        assert!(feed.mention(ByteString::from_static("typing")));
+        assert!(feed.mention(frame(1)));
         for _ in 0..capacity::FEED_MENTIONS {
-            feed.tell(ByteString::from_static("reply"));
+            feed.tell(frame(1));
         }
-        assert!(!feed.mention(ByteString::from_static("typing")));
+        assert!(!feed.mention(frame(1)));
     }
 }

@@ -211,7 +211,7 @@ impl Live {
         if !self.turns.is_ending()
             && let Some(frame) = self.untold.take()
         {
-            self.tell(&ServerFrame::Handler(frame));
+            self.tell(ServerFrame::Handler(frame));
         }
     }
 }

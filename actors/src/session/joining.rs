@@ -5,11 +5,12 @@ use hubbub_protocol::server::Joined;
 use hubbub_protocol::{ConnectionId, Epoch, ErrorCode, Principal, RunningReply, Seq, ServerFrame};
 
 use super::fanout::Flush;
-use super::live::{Live, encode};
+use super::live::Live;
 use super::{Answer, Session};
 use crate::caller::Caller;
 use crate::capacity;
 use crate::device::{Device, Outlet, TextPosition, Undelivered};
+use crate::encoded::EncodedFrame;
 use crate::ports::{PageSize, StoreError, Transcript};
 use crate::rejection::Rejection;
 
@@ -163,7 +164,7 @@ impl Live {
             }
             None => (None, TextPosition::default()),
         };
-        let frame = encode(&ServerFrame::Joined(Box::new(Joined {
+        let frame = EncodedFrame::new(ServerFrame::Joined(Box::new(Joined {
             reference: join.reference.clone(),
             session: self.record.session,
             bot: self.record.bot,

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use bytestring::ByteString;
-use hubbub_protocol::{Handler, HandlerFrame, Principal, ReplyId, ServerFrame};
+use hubbub_protocol::{Handler, HandlerFrame, Principal, ReplyId};
 use tokio::time::Instant;
 
 use super::Session;
@@ -204,9 +203,4 @@ impl Live {
             });
         }
     }
-}
-
-pub(super) fn encode(frame: &ServerFrame) -> ByteString {
-    // Boxed, because the feed counts bytes and a string keeps up to twice as many.
-    ByteString::from(frame.encode().into_boxed_str())
 }

@@ -60,7 +60,7 @@ impl Live {
         match added? {
             Noted::Stored { note, duplicate } => {
                 if !duplicate {
-                    self.tell_operators(&ServerFrame::Note(note.clone()));
+                    self.tell_operators(ServerFrame::Note(note.clone()));
                 }
                 Ok((note, duplicate))
             }

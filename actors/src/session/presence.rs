@@ -23,7 +23,7 @@ impl Live {
         }
         self.once(Task::TellPresence, PRESENCE_AFTER, ctx, |live, _| {
             for frame in live.presence_changes() {
-                live.mention(&frame, Flush::Now);
+                live.mention(frame, Flush::Now);
             }
         });
     }

@@ -67,7 +67,7 @@ impl Live {
                 seq: seq.min(self.feed.head()),
             }),
         };
-        self.mention(&frame, Flush::Soon);
+        self.mention(frame, Flush::Soon);
         Ok(())
     }
 }

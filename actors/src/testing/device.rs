@@ -7,6 +7,7 @@ use hubbub_protocol::{CloseCode, ServerFrame, SessionId};
 use tokio::sync::mpsc;
 
 use crate::device::{Delivery, Outlet, Undelivered};
+use crate::encoded::EncodedFrame;
 
 /// The session's end of a device.
 #[derive(Debug)]
@@ -108,7 +109,9 @@ impl DeviceLog {
 }
 
 fn decode(delivery: &Delivery) -> Vec<ServerFrame> {
-    let frame = |json: &bytestring::ByteString| {
+    // From its JSON, which is what a client reads.
+    let frame = |frame: &EncodedFrame| {
+        let json = frame.json();
         serde_json::from_str(json)
             .unwrap_or_else(|error| super::panic_as_asked(&format!("not a frame: {error}: {json}")))
     };
