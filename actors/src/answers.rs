@@ -68,6 +68,8 @@ impl Question {
 pub(crate) struct Shared {
     pub(crate) model: String,
     pub(crate) text: String,
+    /// How sure the model says it is of it, from 0 to 100.
+    pub(crate) score: Option<u8>,
 }
 
 /// Nothing came of it that could be shared.

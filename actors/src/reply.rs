@@ -9,6 +9,7 @@ mod attempts;
 mod ends;
 pub(crate) mod messages;
 mod prompt;
+mod score;
 mod shared;
 mod stream;
 pub(crate) mod tab;
@@ -255,6 +256,8 @@ impl Work {
                 }
             }
         };
+        shared.score = stream.score();
+        self.tell_score(shared.score).await?;
         let was_shown = stream.was_shown();
         // First the request is closed, then its slot given back.
         drop(stream);
@@ -303,9 +306,13 @@ impl Work {
             permit.upstream().stream(request),
             self.task.tab.clone(),
             attempts.deadline(),
+            bot.escalation.below_score.is_some(),
         );
-        let text = String::new();
-        Ok((stream, Shared { model, text }, prompt_tokens))
+        let shared = Shared {
+            model,
+            ..Shared::default()
+        };
+        Ok((stream, shared, prompt_tokens))
     }
 
     /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
@@ -411,6 +418,13 @@ impl Work {
     /// The prompt for a window of tokens; `None` if the question does not fit in it.
     fn turns(&self, said: &[Said], window: u32) -> Option<Vec<ChatTurn>> {
         prompt::build(&self.task.bot, said, self.task.to, window)
+    }
+
+    async fn tell_score(&self, score: Option<u8>) -> Result<(), Unwanted> {
+        match score {
+            Some(score) => self.tell(ReplyStep::Scored(score)).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the session, one message at a time: a full mailbox slows the reading of the upstream.

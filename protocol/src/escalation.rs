@@ -12,6 +12,9 @@ pub struct Escalation {
     /// So many replies failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failures: Option<u32>,
+    /// The model scores each of its answers, from 0 to 100, by how sure it is of it: less than this calls a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_score: Option<u8>,
     /// The widget offers visitors a button that asks for a person.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub button: bool,

@@ -18,7 +18,7 @@ const ROUTE_LEN: usize = 16;
 const ORIGINS_LEN: usize = 50;
 const KEYWORDS_LEN: usize = 50;
 const FAILURES_MAX: u32 = 100;
-
+const SCORE_MAX: u8 = 100;
 /// Longest that an answer is given to others.
 const ANSWER_CACHE_MAX_S: u32 = 86_400;
 const OUTPUT_TOKENS_DEFAULT: u32 = 1_024;
@@ -268,6 +268,13 @@ fn check(bot: &ChangeBot, state: &AppState) -> Result<(), ApiError> {
             .after_failures
             .is_some_and(|n| n == 0 || n > FAILURES_MAX),
         "/escalation/after_failures",
+        "must be 1 to 100",
+    );
+    refuse(
+        escalation
+            .below_score
+            .is_some_and(|score| score == 0 || score > SCORE_MAX),
+        "/escalation/below_score",
         "must be 1 to 100",
     );
     refuse(

@@ -12,6 +12,7 @@ use hubbub_protocol::{
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Credentials, Device};
+use crate::scripted::{Scripted, events, finish, text};
 use crate::server::{Setup, TestServer, quick, shared};
 
 pub async fn operator(server: &TestServer, id: &str, role: &str) -> Device {
@@ -295,11 +296,46 @@ async fn the_upstreams_request_is_closed_when_a_person_takes_over() {
 
 // R030
 #[tokio::test]
+async fn an_answer_scored_below_the_threshold_creates_one_handoff_in_the_queue() {
+    let scored = Scripted::start(|_, asked| {
+        let unsure = asked["messages"].to_string().contains("Hard?");
+        let score = if unsure { "e: 39]]" } else { "e: 40]]" };
+        let pieces = [text("So."), text("\n[[scor"), text(score), finish("stop")];
+        events(&pieces.each_ref().map(String::as_str))
+    })
+    .await;
+    let setup = Setup::default().set("upstreams", format!("[{}]", scored.config("scored")));
+    let server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
+    let caller = Caller::new(&server);
+    let body = json!({"name": "Fern", "prompt": "Be brief.", "escalation": {"below_score": 40}});
+    let bot: Value = caller.post("/v1/bots", &body).await.json();
+    let bot = serde_json::from_value(bot["id"].clone()).unwrap();
+    let mut device = Device::connect(&server).await;
+    let mut sessions = Vec::new();
+    for question in ["Easy?", "Hard?"] {
+        let session = device.open(bot).await.session;
+        let answer = device.ask(session, question).await.unwrap();
+        assert_eq!(answer.text, "So.", "nobody sees the score");
+        sessions.push(session);
+    }
+    handled(&mut device).await;
+    let waiting: Page<Session> = caller.get("/v1/sessions?handler=waiting").await.json();
+    let waiting: Vec<_> = waiting.items.iter().map(|session| session.id).collect();
+    assert_eq!(waiting, [sessions[1]]);
+    let prompt = &scored.requests()[0]["messages"][0]["content"];
+    assert!(
+        prompt.as_str().unwrap().starts_with("Be brief."),
+        "{prompt}"
+    );
+}
+
+// R030
+#[tokio::test]
 async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_failed() {
     let server = shared().await;
     let caller = Caller::new(server);
     let bot = json!({"name": "Fern", "route": ["error"],
-        "escalation": {"keywords": ["a human", "real person"], "after_failures": 1, "button": true}});
+        "escalation": {"keywords": ["a human", "real person"], "after_failures": 1, "below_score": 40, "button": true}});
     let made = caller.post("/v1/bots", &bot).await;
     assert_eq!(made.status, 201, "{made:?}");
     let made: Value = made.json();
@@ -345,7 +381,8 @@ async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_faile
             .filter(|item| [asks, failed].contains(&item.id));
         assert_eq!(ours.count(), count, "{query}");
     }
-    let bad = json!({"escalation": {"keywords": ["", "ok"], "after_failures": 0}});
+    let bad =
+        json!({"escalation": {"keywords": ["", "ok"], "after_failures": 0, "below_score": 101}});
     let problem = caller
         .send("PATCH", &format!("/v1/bots/{bot}"), &bad)
         .await
@@ -357,6 +394,10 @@ async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_faile
         .collect();
     assert_eq!(
         wrong,
-        ["/escalation/keywords/0", "/escalation/after_failures"]
+        [
+            "/escalation/keywords/0",
+            "/escalation/after_failures",
+            "/escalation/below_score"
+        ]
     );
 }

@@ -22,5 +22,7 @@ pub(crate) enum ReplyStep {
     /// It is at work, and has nothing to show yet.
     Thinking,
     Text(String),
+    /// How sure the model says it is of its answer, from 0 to 100.
+    Scored(u8),
     Ended(ReplyEnd),
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hubbub_protocol::{Role, Seq};
 
-use super::turns;
+use super::{score, turns};
 use crate::ports::{BotConfig, ChatTurn, PageSize, Said};
 
 /// Messages read for a prompt; a window of tokens rarely holds more.
@@ -28,12 +28,14 @@ const HANDED_BACK: &str = "Some of the answers in this conversation were written
 
 /// The bot's instructions for this conversation.
 fn instructions<'a>(bot: &'a BotConfig, said: &[Said]) -> Cow<'a, str> {
-    if said.iter().all(|said| said.role != Role::Operator) {
-        return Cow::Borrowed(&bot.prompt);
+    let mut instructions = Cow::Borrowed(bot.prompt.as_str());
+    if said.iter().any(|said| said.role == Role::Operator) {
+        turns::join(instructions.to_mut(), HANDED_BACK);
     }
-    let mut instructions = bot.prompt.clone();
-    turns::join(&mut instructions, HANDED_BACK);
-    Cow::Owned(instructions)
+    if bot.escalation.below_score.is_some() {
+        turns::join(instructions.to_mut(), score::INSTRUCTIONS);
+    }
+    instructions
 }
 
 /// What to read for a window of tokens: more would not fit in it.

@@ -51,6 +51,7 @@ impl Work {
         });
         self.tell(ReplyStep::Started(shared.model.clone())).await?;
         self.tell(ReplyStep::Text(shared.text.clone())).await?;
+        self.tell_score(shared.score).await?;
         self.task.tab.close(AttemptOutcome::Answered);
         metrics::counter!("hubbub_answers_shared_total").increment(1);
         Ok(ReplyEnd::Completed { cut: None })

@@ -9,6 +9,7 @@ use futures_util::stream::{BoxStream, ReadyChunks};
 use hubbub_protocol::Usage;
 use tokio::time::Instant;
 
+use super::score::ScoreFilter;
 use super::tab::Tab;
 use super::turns::is_blank;
 use crate::capacity;
@@ -72,12 +73,19 @@ pub(super) struct Stream {
     /// White space before the first word.
     held: String,
     written: usize,
+    /// Takes the model's score out of the text, if it is to give one.
+    scores: Option<ScoreFilter>,
     /// The end, when text came with it.
     end: Option<Streamed>,
 }
 
 impl Stream {
-    pub(super) fn new(events: Events, tab: Tab, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(
+        events: Events,
+        tab: Tab,
+        deadline: Option<Instant>,
+        is_scored: bool,
+    ) -> Self {
         Self {
             events: events.ready_chunks(MOST_EVENTS),
             tab,
@@ -87,6 +95,7 @@ impl Stream {
             was_shown: false,
             held: String::new(),
             written: 0,
+            scores: is_scored.then(ScoreFilter::default),
             end: None,
         }
     }
@@ -94,6 +103,11 @@ impl Stream {
     /// Whether a word was shown.
     pub(super) fn was_shown(&self) -> bool {
         self.was_shown
+    }
+
+    /// How sure the model says it is of its answer, from 0 to 100.
+    pub(super) fn score(&self) -> Option<u8> {
+        self.scores.as_ref().and_then(ScoreFilter::score)
     }
 
     pub(super) async fn next(&mut self) -> Piece {
@@ -163,6 +177,12 @@ impl Stream {
         self.written += text.len();
         if self.written > capacity::REPLY_BYTES {
             self.end = Some(Streamed::TooLong);
+        }
+        if let Some(scores) = &mut self.scores {
+            text = scores.push(&text);
+            if self.end.is_some() {
+                text.push_str(&scores.finish());
+            }
         }
         (text, is_alive)
     }

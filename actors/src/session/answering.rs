@@ -108,6 +108,7 @@ impl Live {
                 answer.write(&text, Instant::now());
                 self.owe(if is_first { Flush::Now } else { Flush::Soon });
             }
+            ReplyStep::Scored(score) => self.scored = Some((reply, score)),
             ReplyStep::Ended(end) => {
                 // It is being written, as was just seen.
                 drop(self.end_answer(end, ctx));
@@ -250,7 +251,7 @@ impl Live {
             return self.commit_end(cancelled, ctx);
         }
         let to = self.turns.close(finished.reply);
-        self.escalate_after(&finished.end, ctx);
+        self.escalate_after(finished.reply, &finished.end, ctx);
         self.shares.remove(&finished.reply);
         match appended {
             Ok(Appended::Message { message, .. }) => {

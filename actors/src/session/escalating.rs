@@ -1,8 +1,8 @@
-//! Escalating: a person is called by the bot's own rules, because the visitor's words ask for one, or because
-//! the bot fails.
+//! Escalating: a person is called by the bot's own rules, because the visitor's words ask for one, because the
+//! bot fails, or because its model is not sure of an answer.
 
 use actix::prelude::*;
-use hubbub_protocol::{Handler as SessionHandler, Timestamp};
+use hubbub_protocol::{Handler as SessionHandler, ReplyId, Timestamp};
 
 use super::Session;
 use super::live::Live;
@@ -18,18 +18,32 @@ impl Live {
         }
     }
 
-    /// Counts how replies end, and calls a person after too many failures in a row.
-    pub(super) fn escalate_after(&mut self, end: &ReplyEnd, ctx: &mut Context<Session>) {
+    /// Counts how replies end, and calls a person after too many failures in a row, or when the model is not sure.
+    pub(super) fn escalate_after(
+        &mut self,
+        reply: ReplyId,
+        end: &ReplyEnd,
+        ctx: &mut Context<Session>,
+    ) {
         match end {
             ReplyEnd::Completed { .. } => self.failures = 0,
             ReplyEnd::Failed(..) => self.failures += 1,
             ReplyEnd::Cancelled => {}
         }
-        let bot = self.bot.borrow().clone();
-        let most = bot.and_then(|bot| bot.escalation.after_failures);
-        if most.is_some_and(|most| self.failures >= most) && self.turns.is_bots() {
+        let score = self.scored.take_if(|(scored, _)| *scored == reply);
+        let Some(bot) = self.bot.borrow().clone().filter(|_| self.turns.is_bots()) else {
+            return;
+        };
+        let rules = &bot.escalation;
+        let is_unsure = |score: u8| rules.below_score.is_some_and(|enough| score < enough);
+        if rules
+            .after_failures
+            .is_some_and(|most| self.failures >= most)
+        {
             self.failures = 0;
             self.escalate("the assistant could not answer", ctx);
+        } else if score.is_some_and(|(_, score)| is_unsure(score)) {
+            self.escalate("the assistant is not sure of its answer", ctx);
         }
     }
 

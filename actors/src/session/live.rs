@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) writer: Option<(ReplyId, Addr<Reply>)>,
     /// Replies that failed in a row.
     pub(super) failures: u32,
+    /// How sure the model says it is of an answer, from 0 to 100.
+    pub(super) scored: Option<(ReplyId, u8)>,
     /// What it has taken so far.
     pub(super) tab: Tab,
     /// The upstream that has read the conversation last.
@@ -111,6 +113,7 @@ impl Live {
             permit,
             writer: None,
             failures: 0,
+            scored: None,
             tab: Tab::default(),
             read_by: None,
             flush: None,

@@ -17,9 +17,8 @@ fn node(escalation: Escalation) -> Node {
 
 fn by_keyword() -> Node {
     node(Escalation {
-        button: false,
         keywords: vec!["a human".to_owned()],
-        after_failures: None,
+        ..Escalation::default()
     })
 }
 
@@ -99,9 +98,8 @@ fn while_nobody_can_be_called_the_bot_answers() {
 fn a_person_is_called_after_so_many_failures_in_a_row() {
     run(async || {
         let node = node(Escalation {
-            button: false,
-            keywords: Vec::new(),
             after_failures: Some(2),
+            ..Escalation::default()
         });
         let session = node.open().await;
         let fails = vec![Step::text("Well"), Step::Fail(UpstreamError::Failed)];
@@ -118,5 +116,51 @@ fn a_person_is_called_after_so_many_failures_in_a_row() {
             Handler::Waiting { .. }
         ));
         assert_eq!(node.post(session, "hello?").await.unwrap().reply, None);
+    });
+}
+
+// R030
+#[test]
+fn a_person_is_called_when_the_model_is_not_sure_of_its_answer() {
+    run(async || {
+        let node = node(Escalation {
+            below_score: Some(40),
+            ..Escalation::default()
+        });
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        for (score, text) in [(40, "Sure."), (39, "I am sorry.")] {
+            assert_eq!(handler(&node, session).await, Handler::Bot);
+            let mark = format!("\n[[score: {score}]]");
+            let (half, rest) = mark.split_at(6);
+            node.upstream.then(vec![
+                Step::text(text),
+                Step::text(half),
+                Step::text(rest),
+                Step::Finish(None),
+            ]);
+            let reply = node.post(session, "hi").await.unwrap().reply.unwrap();
+            let end = device.until_end_of(reply).await;
+            assert!(
+                matches!(&end, ServerFrame::Message(message) if message.text == text),
+                "{end:?}"
+            );
+            device.settle().await;
+        }
+        let shown: String = device
+            .frames
+            .iter()
+            .filter_map(|frame| match frame {
+                ServerFrame::Delta(delta) => Some(delta.text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(shown, "Sure.I am sorry.");
+        assert!(matches!(
+            handler(&node, session).await,
+            Handler::Waiting { reason: Some(reason), .. } if reason == "the assistant is not sure of its answer"
+        ));
+        let asked = &node.upstream.requests()[0].turns[0];
+        assert!(asked.text.contains("[[score: N]]"), "{asked:?}");
     });
 }
