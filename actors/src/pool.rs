@@ -29,7 +29,7 @@ pub(crate) use route::Route;
 
 use crate::ports::Upstream;
 use crate::rejection::Rejection;
-use handle::{Acquire, Learn, OwnHandle, Release};
+use handle::{Acquire, AcquireSpare, Learn, OwnHandle, Release};
 use health::{Change, Returned, Used};
 use state::{Admission, PoolState, Ticket};
 
@@ -50,6 +50,8 @@ pub struct PoolConfig {
     /// Longest wait of a reply for an upstream's first sign of life, over all its attempts, from the
     /// first slot it is given.
     pub first_sign_wait: Duration,
+    /// An upstream that gave no sign of life for so long is not waited for alone; `None` for never.
+    pub hedge_after: Option<Duration>,
 }
 
 impl PoolConfig {
@@ -150,10 +152,24 @@ impl LlmPool {
         };
         metrics::histogram!("hubbub_llm_wait_seconds", "class" => asking.class.as_str())
             .record(asking.since.elapsed());
+        if let Some(permit) = self.permit(ticket, index, asking.session, asking.model) {
+            // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
+            drop(asking.grant.send(Ok(permit)));
+        }
+    }
+
+    /// The right to a slot that is occupied. The slot is freed again if there is nobody to give it back to.
+    fn permit(
+        &mut self,
+        ticket: Ticket,
+        index: usize,
+        session: SessionId,
+        model: Option<String>,
+    ) -> Option<Permit> {
         let returned = Returned {
             ticket,
-            session: asking.session,
-            model: asking.model,
+            session,
+            model,
             outcome: Outcome::Neutral,
             used: Used::default(),
         };
@@ -161,9 +177,9 @@ impl LlmPool {
         let (Some(upstream), Some(actor)) = (self.config.upstreams.get(index), actor) else {
             let now = Instant::now();
             self.state.release(now, index, &returned, Duration::ZERO);
-            return;
+            return None;
         };
-        let permit = Permit {
+        Some(Permit {
             upstream: upstream.clone(),
             index,
             generation: self.generation,
@@ -174,9 +190,7 @@ impl LlmPool {
                 actor,
                 config: self.config.clone(),
             },
-        };
-        // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
-        drop(asking.grant.send(Ok(permit)));
+        })
     }
 
     /// Gives free slots to those who wait, dropping whoever stopped waiting.
@@ -337,6 +351,21 @@ impl Handler<Acquire> for LlmPool {
             }
         };
         drop(asking.grant.send(Err(refused)));
+    }
+}
+
+impl Handler<AcquireSpare> for LlmPool {
+    type Result = ();
+
+    fn handle(&mut self, AcquireSpare { request, grant }: AcquireSpare, _: &mut Self::Context) {
+        let spare = self.state.admit_at_once(Instant::now(), &request);
+        if let Some((ticket, index)) = spare
+            && let Some(permit) = self.permit(ticket, index, request.session, request.model)
+        {
+            // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
+            drop(grant.send(permit));
+        }
+        self.record();
     }
 }
 

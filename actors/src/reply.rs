@@ -5,8 +5,10 @@
 //! its session notices and the reply ends as failed; if its session dies, it stops at the next word and
 //! the upstream's request is closed.
 
+mod attempt;
 mod attempts;
 mod ends;
+mod hedge;
 pub(crate) mod messages;
 mod prompt;
 mod score;
@@ -31,16 +33,16 @@ use crate::capacity;
 use crate::ending::failed;
 use crate::pool::{Permit, Request, Route};
 use crate::ports::{
-    AttemptOutcome, BotConfig, ChatRequest, ChatTurn, Conversation, Fence, ReplyEnd, Reservation,
-    Said, StoreError, UpstreamError,
+    BotConfig, ChatTurn, Conversation, Fence, ReplyEnd, Reservation, Said, StoreError,
+    UpstreamError,
 };
 use crate::rejection::Rejection;
 use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
+use attempt::Attempted;
 use attempts::Attempts;
 use messages::{ReplyProgress, ReplyStep};
-use stream::{Piece, Stream, Streamed};
-use tab::{Asked, Tab};
+use tab::Tab;
 
 /// What to answer, and as whom. The turn ends on the configuration it started with.
 #[derive(Clone, Debug)]
@@ -202,10 +204,9 @@ impl Work {
                 permit = self.acquire(prompt, &attempts).await?;
             }
             attempts.begin(Instant::now());
-            let index = permit.index();
-            let error = match self.attempt(permit, prompt, &attempts).await? {
+            let (index, error) = match self.attempt(permit, prompt, &mut attempts).await? {
                 Attempted::Ended(end, shared) => return Ok((end, shared)),
-                Attempted::Failed(error) => error,
+                Attempted::Failed(index, error) => (index, error),
             };
             let next = attempts.after(index, error, Instant::now(), &mut rand::rng());
             let next = match (next, error) {
@@ -220,99 +221,6 @@ impl Work {
                 tokio::time::sleep(next.pause).await;
             }
         }
-    }
-
-    /// Asks one upstream. It has failed only if nothing was shown: after the first word another answer
-    /// would be spliced to this one.
-    async fn attempt(
-        &self,
-        mut permit: Permit,
-        prompt: &Prompt,
-        attempts: &Attempts,
-    ) -> Result<Attempted, Stopped> {
-        let (mut stream, mut shared, prompt_tokens) = self.begin(&permit, prompt, attempts).await?;
-        let streamed = loop {
-            match stream.next().await {
-                Piece::Alive => {
-                    permit.note_input(prompt_tokens);
-                    self.tell(ReplyStep::Thinking).await?;
-                }
-                Piece::Text { text, is_first } => {
-                    permit.note_output(usage::tokens(&text));
-                    if is_first {
-                        permit.note_input(prompt_tokens);
-                        permit.answers();
-                    }
-                    if !self.task.bot.answer_cache.is_zero() {
-                        shared.text.push_str(&text);
-                    }
-                    self.tell(ReplyStep::Text(text)).await?;
-                }
-                Piece::End(end) => {
-                    if let Streamed::Finished(_, Some(usage)) = end {
-                        permit.note_usage(usage);
-                    }
-                    break end;
-                }
-            }
-        };
-        shared.score = stream.score();
-        self.tell_score(shared.score).await?;
-        let was_shown = stream.was_shown();
-        // First the request is closed, then its slot given back.
-        drop(stream);
-        permit.release(streamed.outcome(was_shown));
-        let is_answered = matches!(streamed, Streamed::Finished(..));
-        self.task.tab.close(if is_answered {
-            AttemptOutcome::Answered
-        } else {
-            AttemptOutcome::Failed
-        });
-        if matches!(streamed, Streamed::Failed(_) | Streamed::Overdue { .. }) {
-            metrics::counter!("hubbub_llm_attempts_failed_total").increment(1);
-        }
-        Ok(streamed.came_to(was_shown, shared))
-    }
-
-    /// Sends the request. Returns its answer as it streams, what may be shared of it, and the prompt's tokens.
-    async fn begin(
-        &self,
-        permit: &Permit,
-        prompt: &Prompt,
-        attempts: &Attempts,
-    ) -> Result<(Stream, Shared, u64), Stopped> {
-        let bot = &self.task.bot;
-        let turns = self.turns(&prompt.said, permit.upstream().context_tokens());
-        let request = ChatRequest {
-            model: bot.model.clone(),
-            turns: turns.ok_or(Stopped::Rejected(ends::too_large()))?,
-            max_output_tokens: bot.max_output_tokens,
-            request_id: self.reply.to_string(),
-        };
-        let model = request
-            .model
-            .clone()
-            .unwrap_or_else(|| permit.upstream().default_model().to_owned());
-        let prompt_tokens = usage::prompt_tokens(&request.turns);
-        self.tell(ReplyStep::Started(model.clone())).await?;
-        self.task.tab.open(Asked {
-            bot: bot.bot,
-            visitor: self.task.visitor,
-            upstream: permit.upstream().name().to_owned(),
-            model: model.clone(),
-            prompt_tokens,
-        });
-        let stream = Stream::new(
-            permit.upstream().stream(request),
-            self.task.tab.clone(),
-            attempts.deadline(),
-            bot.escalation.below_score.is_some(),
-        );
-        let shared = Shared {
-            model,
-            ..Shared::default()
-        };
-        Ok((stream, shared, prompt_tokens))
     }
 
     /// Waits for a slot. Whoever is not there to read the answer goes to the end of the queue, again and
@@ -339,19 +247,10 @@ impl Work {
         attempts: &Attempts,
         until: Instant,
     ) -> Result<Permit, Stopped> {
-        let ReplyTask { bot, .. } = &self.task;
         let request = Request {
-            tenant: self.task.tenant,
-            class: self.task.class,
-            weight: self.task.weight,
-            session: self.task.session,
-            bot: bot.bot,
-            model: bot.model.clone(),
-            input_tokens: prompt.tokens,
-            max_output_tokens: bot.max_output_tokens,
-            route: attempts.left().collect(),
             home: attempts.home(),
             tried: attempts.tried().to_vec(),
+            ..self.request(prompt, attempts.left().collect())
         };
         let (place, mut places) = watch::channel(None);
         let granted = self.ports.pool.acquire(request, until, place);
@@ -367,6 +266,24 @@ impl Work {
                     }
                 }
             }
+        }
+    }
+
+    /// Asks for a slot of one of these upstreams.
+    fn request(&self, prompt: &Prompt, route: Vec<usize>) -> Request {
+        let ReplyTask { bot, .. } = &self.task;
+        Request {
+            tenant: self.task.tenant,
+            class: self.task.class,
+            weight: self.task.weight,
+            session: self.task.session,
+            bot: bot.bot,
+            model: bot.model.clone(),
+            input_tokens: prompt.tokens,
+            max_output_tokens: bot.max_output_tokens,
+            route,
+            home: None,
+            tried: Vec::new(),
         }
     }
 
@@ -398,6 +315,9 @@ impl Work {
     /// Sets aside what the answer may cost at most.
     async fn reserve(&self, route: &[usize], input_tokens: u64) -> Result<(), Stopped> {
         let ReplyTask { bot, .. } = &self.task;
+        // Two may read the prompt.
+        let may_hedge = route.len() > 1 && self.ports.pool.hedge_after().is_some();
+        let readers = 1 + u64::from(may_hedge);
         let reservation = Reservation {
             tenant: self.task.tenant,
             session: self.task.session,
@@ -405,7 +325,7 @@ impl Work {
             bot: bot.bot,
             visitor: self.task.visitor,
             models: self.ports.pool.models(route, bot.model.as_deref()),
-            input_tokens,
+            input_tokens: input_tokens.saturating_mul(readers),
             output_tokens: bot.max_output_tokens.into(),
         };
         let reserved = self.ports.store.reserve(reservation);
@@ -446,28 +366,6 @@ struct Prompt {
     tokens: u64,
     /// What it costs is set aside before.
     has_budget: bool,
-}
-
-/// What one attempt came to.
-enum Attempted {
-    /// The reply's end, with what was said if it may be shared.
-    Ended(ReplyEnd, Shared),
-    /// Nothing was shown: another may be made.
-    Failed(UpstreamError),
-}
-
-impl Streamed {
-    fn came_to(self, was_shown: bool, shared: Shared) -> Attempted {
-        let end = match self {
-            Self::Overdue { .. } => return Attempted::Failed(UpstreamError::TimedOut),
-            Self::Failed(error) if !was_shown => return Attempted::Failed(error),
-            Self::Failed(error) => ends::broken(error),
-            Self::TooLong => ends::too_long(),
-            Self::Finished(..) if !was_shown => ends::empty(),
-            Self::Finished(finish, _) => ends::finished(finish),
-        };
-        Attempted::Ended(end, shared)
-    }
 }
 
 enum Stopped {

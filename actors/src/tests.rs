@@ -11,6 +11,7 @@ mod devices;
 mod draining;
 mod escalating;
 mod fairness;
+mod hedging;
 mod joining;
 mod ledger;
 mod lifecycle;

@@ -190,6 +190,7 @@ pub(super) fn hub_config(
             queue_len: config.llm.queue_len,
             queue_wait: config.llm.queue_wait,
             first_sign_wait: config.llm.first_sign_wait,
+            hedge_after: config.llm.hedge_after,
         },
         tenant: DefaultLimits {
             connections: limits.connections_per_tenant,

@@ -19,6 +19,8 @@ pub struct LlmConfig {
     pub queue_wait: Duration,
     /// Longest wait of a reply for the first sign of life, over all its attempts.
     pub first_sign_wait: Duration,
+    /// An upstream that gave no sign of life for so long is not waited for alone; `None` for never.
+    pub hedge_after: Option<Duration>,
     /// Names of upstreams in the order to try, for bots that name none. Never names an unknown one.
     pub default_route: Vec<String>,
 }
@@ -45,6 +47,15 @@ impl LlmConfig {
                 60_000,
                 100..=3_600_000,
             ),
+            hedge_after: Some(from.millis(
+                key(
+                    "hedge_after_ms",
+                    "A model that gave no sign of life for so many milliseconds is not waited for alone: another upstream of the route that has a slot to spare is asked too, and the first to say something answers. Both cost. 0: never.",
+                ),
+                0,
+                0..=600_000,
+            ))
+            .filter(|after| !after.is_zero()),
             default_route: from.list(
                 key(
                     "default_route",

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use hubbub_loadtest::simllm::answer_text;
+use hubbub_loadtest::simllm::{Mode, answer_text};
 use hubbub_protocol::{ErrorCode, ReplyState, ServerFrame};
 use serde_json::json;
 
 use crate::client::{Caller, Device, is_end};
-use crate::server::{Setup, TOKENS, quick, shared};
+use crate::server::{Setup, TOKENS, quick, shared, spoiled};
 
 // R005, P13
 #[tokio::test]
@@ -110,4 +110,38 @@ async fn with_one_of_two_upstreams_dead_new_questions_are_answered_by_the_other(
         );
     }
     assert_eq!(server.upstream("second").counters().completed, 5);
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_not_waited_for_alone_and_both_are_on_the_ledger() {
+    let server = tokio::task::spawn_blocking(|| {
+        let setup = Setup::default()
+            .upstream("hang", spoiled(Mode::Hang))
+            .upstream("good", quick());
+        setup
+            .set("llm.default_route", "[\"hang\", \"good\"]")
+            .set("llm.hedge_after_ms", 100)
+            .start()
+    });
+    let server = server.await.unwrap();
+    let caller = Caller::new(&server);
+    let mut device = Device::connect(&server).await;
+    let session = device.open(server.demo.bot).await.session;
+    let started = Instant::now();
+    let answer = device.ask(session, "hello").await.unwrap();
+    println!("answered after {:?}", started.elapsed());
+    assert_eq!(answer.text, answer_text("hello", TOKENS));
+    let is_closed = || server.upstream("hang").counters().running == 0;
+    while !is_closed() {
+        assert!(started.elapsed() < Duration::from_secs(1), "still open");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let counters = ["hang", "good"].map(|name| server.upstream(name).counters());
+    assert_eq!(counters.map(|c| (c.started, c.cancelled)), [(1, 1), (1, 0)]);
+    let path = format!("/v1/usage?session={session}&by=model");
+    let usage: serde_json::Value = caller.get(&path).await.json();
+    assert_eq!(usage["total"]["attempts"], 2, "{usage}");
+    let metrics = caller.get("/metrics").await;
+    let taken = r#"hubbub_llm_hedges_total{taken="second"} 1"#;
+    assert!(metrics.text.contains(taken), "{}", metrics.text);
 }

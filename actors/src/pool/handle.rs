@@ -16,6 +16,9 @@ use crate::ports::{Upstream, UpstreamError};
 use crate::rejection::Rejection;
 use crate::supervision::{Fatal, Permanent};
 
+/// A pool that is too busy to say so within this time has nothing to spare.
+const SPARE_WAIT: Duration = Duration::from_millis(100);
+
 /// How an attempt went, as far as the upstream's health goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -157,6 +160,14 @@ pub(super) struct Acquire {
     pub(super) grant: oneshot::Sender<Result<Permit, Rejection>>,
 }
 
+/// Asks for a slot that is free now and that nobody waits for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AcquireSpare {
+    pub(super) request: Request,
+    pub(super) grant: oneshot::Sender<Permit>,
+}
+
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Release {
@@ -212,6 +223,11 @@ impl PoolHandle {
         self.config.first_sign_wait
     }
 
+    /// How long an upstream may be silent before another is asked too; `None` for never.
+    pub(crate) fn hedge_after(&self) -> Option<Duration> {
+        self.config.hedge_after
+    }
+
     /// The upstreams of a bot's route, best first for this session, which one of them has read last.
     pub(crate) fn route(
         &self,
@@ -239,6 +255,14 @@ impl PoolHandle {
             (upstream.name().to_owned(), model.to_owned())
         });
         named.collect()
+    }
+
+    /// A slot that is free now and that nobody waits for, if there is one.
+    pub(crate) async fn acquire_spare(&self, request: Request) -> Option<Permit> {
+        let (grant, granted) = oneshot::channel();
+        let sent = self.actor.try_send(AcquireSpare { request, grant });
+        sent.ok()?;
+        tokio::time::timeout(SPARE_WAIT, granted).await.ok()?.ok()
     }
 
     /// Waits for a slot of an upstream of the route, but not beyond `until`; `place` tells where one

@@ -70,16 +70,7 @@ impl PoolState {
         if request.route.is_empty() {
             return Admission::NoUpstream;
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        // Nobody overtakes: a free slot goes to the queue first, unless nobody in it can use it.
-        // Looked up in this order, because a queue is long only while nothing is free.
-        if let Some(index) = self.pick(now, &request)
-            && !self.anyone_could_use(now, &request.route)
-        {
-            let cost = self.predictions.cost(&request);
-            let charge = self.queue.serve_at_once(ticket, &request, cost);
-            self.occupy(now, ticket, index, (charge, request.bot));
+        if let Some((ticket, index)) = self.admit_at_once(now, &request) {
             return Admission::Granted(ticket, index);
         }
         if self.queue.len() >= self.queue_len {
@@ -95,8 +86,33 @@ impl PoolState {
         let ahead = self.queue.ahead_of(&request);
         let place = self.place(now, ahead, &request.route);
         let cost = self.predictions.cost(&request);
+        let ticket = self.ticket();
         self.queue.push(ticket, request, cost);
         Admission::Queued(ticket, place)
+    }
+
+    /// Gives a slot that is free. Nobody overtakes: it goes to the queue first, unless nobody in it can use it.
+    pub(crate) fn admit_at_once(
+        &mut self,
+        now: Instant,
+        request: &Request,
+    ) -> Option<(Ticket, usize)> {
+        // Looked up in this order, because a queue is long only while nothing is free.
+        let index = self.pick(now, request)?;
+        if self.anyone_could_use(now, &request.route) {
+            return None;
+        }
+        let ticket = self.ticket();
+        let cost = self.predictions.cost(request);
+        let charge = self.queue.serve_at_once(ticket, request, cost);
+        self.occupy(now, ticket, index, (charge, request.bot));
+        Some((ticket, index))
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     /// Those who made room for others since the last time, and wait no more.

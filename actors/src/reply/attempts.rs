@@ -91,22 +91,10 @@ impl Attempts {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<Next> {
-        let is_alone = self.route.upstreams.iter().all(|other| *other == index);
-        self.tried.push(index);
-        let repeats = match error {
-            UpstreamError::Filtered => return None,
-            UpstreamError::Misconfigured | UpstreamError::Refused => true,
-            // It costs too much to be tried twice, where another may do.
-            UpstreamError::TimedOut => !is_alone,
-            UpstreamError::Unreachable
-            | UpstreamError::Busy(_)
-            | UpstreamError::Failed
-            | UpstreamError::Cut
-            | UpstreamError::Garbage => false,
-        };
-        if repeats {
-            self.excluded.push(index);
+        if error == UpstreamError::Filtered {
+            return None;
         }
+        self.failed(index, error);
         self.left().next()?;
         let elsewhere = self.left().any(|other| !self.tried.contains(&other));
         let pause = self.pause(error, rng);
@@ -116,6 +104,26 @@ impl Attempts {
             return None;
         }
         Some(Next { pause, elsewhere })
+    }
+
+    /// Notes an attempt at `index` that failed before its first word.
+    pub(crate) fn failed(&mut self, index: usize, error: UpstreamError) {
+        let is_alone = self.route.upstreams.iter().all(|other| *other == index);
+        self.tried.push(index);
+        let repeats = match error {
+            UpstreamError::Misconfigured | UpstreamError::Refused => true,
+            // It costs too much to be tried twice, where another may do.
+            UpstreamError::TimedOut => !is_alone,
+            UpstreamError::Unreachable
+            | UpstreamError::Busy(_)
+            | UpstreamError::Failed
+            | UpstreamError::Cut
+            | UpstreamError::Garbage
+            | UpstreamError::Filtered => false,
+        };
+        if repeats {
+            self.excluded.push(index);
+        }
     }
 
     fn pause(&self, error: UpstreamError, rng: &mut impl Rng) -> Duration {

@@ -42,7 +42,7 @@ impl Work {
 
     /// Gives an answer that there is. It is on the bill, and costs nothing.
     async fn repeat(&self, shared: &Shared) -> Result<ReplyEnd, Stopped> {
-        self.task.tab.open(Asked {
+        let entry = self.task.tab.open(Asked {
             bot: self.task.bot.bot,
             visitor: self.task.visitor,
             upstream: SHARED.to_owned(),
@@ -52,7 +52,7 @@ impl Work {
         self.tell(ReplyStep::Started(shared.model.clone())).await?;
         self.tell(ReplyStep::Text(shared.text.clone())).await?;
         self.tell_score(shared.score).await?;
-        self.task.tab.close(AttemptOutcome::Answered);
+        entry.close(AttemptOutcome::Answered);
         metrics::counter!("hubbub_answers_shared_total").increment(1);
         Ok(ReplyEnd::Completed { cut: None })
     }

@@ -10,7 +10,7 @@ use hubbub_protocol::Usage;
 use tokio::time::Instant;
 
 use super::score::ScoreFilter;
-use super::tab::Tab;
+use super::tab::TabEntry;
 use super::turns::is_blank;
 use crate::capacity;
 use crate::pool::Outcome;
@@ -64,7 +64,7 @@ type Events = BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
 pub(super) struct Stream {
     events: ReadyChunks<Events>,
     /// Where it is noted what comes.
-    tab: Tab,
+    tab: TabEntry,
     /// When the first sign of life has to be there.
     deadline: Option<Instant>,
     begun: Instant,
@@ -82,7 +82,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         events: Events,
-        tab: Tab,
+        tab: TabEntry,
         deadline: Option<Instant>,
         is_scored: bool,
     ) -> Self {
@@ -103,6 +103,11 @@ impl Stream {
     /// Whether a word was shown.
     pub(super) fn was_shown(&self) -> bool {
         self.was_shown
+    }
+
+    /// Whether nothing came of it at all.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.was_alive && !self.was_shown && self.written == 0
     }
 
     /// How sure the model says it is of its answer, from 0 to 100.

@@ -12,6 +12,13 @@ use crate::ports::{Attempt, AttemptOutcome, UsageSource};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tab(Arc<Mutex<Vec<Entry>>>);
 
+/// An attempt on a tab. Clones are the same attempt.
+#[derive(Clone, Debug)]
+pub(super) struct TabEntry {
+    tab: Tab,
+    number: usize,
+}
+
 /// Who asks for an attempt, and whom.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -25,6 +32,7 @@ pub(super) struct Asked {
 
 #[derive(Debug)]
 struct Entry {
+    number: usize,
     asked: Asked,
     started_at: Timestamp,
     /// `None` while it runs.
@@ -38,9 +46,12 @@ struct Entry {
 
 impl Tab {
     /// An attempt begins.
-    pub(super) fn open(&self, asked: Asked) {
-        self.entries(|entries| {
+    pub(super) fn open(&self, asked: Asked) -> TabEntry {
+        let number = self.entries(|entries| {
+            let numbers = entries.iter().map(|entry| entry.number);
+            let number = numbers.max().map_or(0, |last| last + 1);
             entries.push(Entry {
+                number,
                 asked,
                 started_at: Timestamp::now(),
                 outcome: None,
@@ -48,9 +59,25 @@ impl Tab {
                 reported: None,
                 unreported: 0,
             });
+            number
         });
+        TabEntry {
+            tab: self.clone(),
+            number,
+        }
     }
 
+    /// Every attempt, the one that answers last. One that still runs is cancelled by this.
+    pub(crate) fn settle(&self) -> Vec<Attempt> {
+        self.entries(|entries| entries.drain(..).map(Entry::attempt).collect())
+    }
+
+    fn entries<T>(&self, with: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl TabEntry {
     /// The upstream reads the prompt.
     pub(super) fn alive(&self) {
         self.running(|entry| entry.is_alive = true);
@@ -77,20 +104,19 @@ impl Tab {
         self.running(|entry| entry.outcome = Some(outcome));
     }
 
-    /// Every attempt. One that still runs is cancelled by this.
-    pub(crate) fn settle(&self) -> Vec<Attempt> {
-        self.entries(|entries| entries.drain(..).map(Entry::attempt).collect())
+    /// Of several that were made at once it is the one that answers.
+    pub(super) fn becomes_last(&self) {
+        self.tab
+            .entries(|entries| entries.sort_by_key(|entry| entry.number == self.number));
     }
 
     fn running(&self, change: impl FnOnce(&mut Entry)) {
-        self.entries(|entries| {
-            let running = entries.last_mut().filter(|entry| entry.outcome.is_none());
-            running.map(change);
+        self.tab.entries(|entries| {
+            let mut running = entries.iter_mut().filter(|entry| entry.outcome.is_none());
+            running
+                .find(|entry| entry.number == self.number)
+                .map(change);
         });
-    }
-
-    fn entries<T>(&self, with: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -132,16 +158,20 @@ impl Entry {
 mod tests {
     use super::*;
 
-    fn opened() -> Tab {
-        let tab = Tab::default();
-        tab.open(Asked {
+    fn asked(upstream: &str) -> Asked {
+        Asked {
             bot: BotId::generate(),
             visitor: None,
-            upstream: "one".to_owned(),
+            upstream: upstream.to_owned(),
             model: "small".to_owned(),
             prompt_tokens: 7,
-        });
-        tab
+        }
+    }
+
+    fn opened() -> (Tab, TabEntry) {
+        let tab = Tab::default();
+        let entry = tab.open(asked("one"));
+        (tab, entry)
     }
 
     fn taken(tab: &Tab) -> (u64, u64, UsageSource, AttemptOutcome) {
@@ -167,43 +197,37 @@ mod tests {
         use AttemptOutcome::{Answered, Cancelled, Failed};
         use UsageSource::{Counted, Estimated, Reported};
 
-        let tab = opened();
+        let (tab, _) = opened();
         assert_eq!(taken(&tab), (0, 0, Counted, Cancelled), "never begun");
-        let tab = opened();
-        tab.alive();
+        let (tab, entry) = opened();
+        entry.alive();
         assert_eq!(taken(&tab), (7, 0, Estimated, Cancelled), "it thinks");
-        let tab = opened();
-        tab.written(9);
+        let (tab, entry) = opened();
+        entry.written(9);
         assert_eq!(taken(&tab), (7, 3, Estimated, Cancelled), "by its text");
-        let tab = opened();
-        tab.written(9);
-        tab.reported(REPORTED);
+        let (tab, entry) = opened();
+        entry.written(9);
+        entry.reported(REPORTED);
         assert_eq!(taken(&tab), (20, 3, Reported, Cancelled), "by its word");
-        let tab = opened();
-        tab.reported(REPORTED);
-        tab.written(5);
+        let (tab, entry) = opened();
+        entry.reported(REPORTED);
+        entry.written(5);
         assert_eq!(taken(&tab), (20, 5, Estimated, Cancelled), "by both");
-        let tab = opened();
-        tab.reported(REPORTED);
-        tab.close(Answered);
-        tab.written(5);
+        let (tab, entry) = opened();
+        entry.reported(REPORTED);
+        entry.close(Answered);
+        entry.written(5);
         assert_eq!(taken(&tab), (20, 3, Reported, Answered), "after its end");
-        let tab = opened();
-        tab.close(Failed);
+        let (tab, entry) = opened();
+        entry.close(Failed);
         assert_eq!(taken(&tab), (0, 0, Counted, Failed));
     }
 
     #[test]
     fn a_settled_tab_is_empty() {
-        let tab = opened();
-        tab.close(AttemptOutcome::Failed);
-        tab.open(Asked {
-            bot: BotId::generate(),
-            visitor: None,
-            upstream: "two".to_owned(),
-            model: "small".to_owned(),
-            prompt_tokens: 1,
-        });
+        let (tab, entry) = opened();
+        entry.close(AttemptOutcome::Failed);
+        tab.open(asked("two"));
         let attempts = tab.settle();
         let went: Vec<_> = attempts.iter().map(|a| (&*a.upstream, a.outcome)).collect();
         assert_eq!(
@@ -214,5 +238,32 @@ mod tests {
             ]
         );
         assert!(tab.settle().is_empty());
+    }
+
+    #[test]
+    fn of_two_at_once_each_is_on_the_tab_and_the_one_that_answers_is_last() {
+        let (tab, one) = opened();
+        let two = tab.open(asked("two"));
+        one.written(9);
+        two.alive();
+        two.close(AttemptOutcome::Cancelled);
+        one.becomes_last();
+        one.close(AttemptOutcome::Answered);
+        let three = tab.open(asked("three"));
+        one.becomes_last();
+        three.written(3);
+        let attempts = tab.settle();
+        let took: Vec<_> = attempts
+            .iter()
+            .map(|a| (&*a.upstream, a.outcome, a.usage.output_tokens))
+            .collect();
+        assert_eq!(
+            took,
+            [
+                ("two", AttemptOutcome::Cancelled, 0),
+                ("three", AttemptOutcome::Cancelled, 1),
+                ("one", AttemptOutcome::Answered, 3),
+            ]
+        );
     }
 }

@@ -229,7 +229,7 @@ mod tests {
                     feed.trim(to);
                 }
                 let entries: Vec<&Entry> = feed.from(feed.first()).collect();
-                let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(|f| f.held_bytes()).sum();
+                let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(EncodedFrame::held_bytes).sum();
                 prop_assert_eq!(bytes, feed.bytes);
                 prop_assert!(bytes <= capacity::FEED_BYTES + held);
                 prop_assert!(entries.iter().all(|e| e.frame.is_some() || e.seq.is_some()));

@@ -69,6 +69,7 @@ pub(super) fn config(upstreams: &[Arc<ScriptedUpstream>]) -> HubConfig {
             queue_len: 8,
             queue_wait: Duration::from_secs(30),
             first_sign_wait: Duration::from_mins(1),
+            hedge_after: None,
         },
         tenant: DefaultLimits {
             connections: 1_000,

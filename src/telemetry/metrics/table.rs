@@ -150,6 +150,11 @@ pub(super) const METRICS: &[(&str, Kind, &str)] = &[
         "Replies that got no slot, by reason: full, shed, waited too long, no_upstream.",
     ),
     (
+        "hubbub_llm_hedges_total",
+        Kind::Counter,
+        "Replies for which a second upstream was asked, by which of the two was taken.",
+    ),
+    (
         "hubbub_answers_shared_total",
         Kind::Counter,
         "Replies that were given an answer that there was already.",
@@ -263,6 +268,7 @@ pub(super) const SERIES: &[(&str, &str, &[&str])] = &[
         "reason",
         &["full", "no_upstream", "shed", "waited"],
     ),
+    ("hubbub_llm_hedges_total", "taken", &["first", "second"]),
     ("hubbub_llm_tokens_total", "type", &["input", "output"]),
     (
         "hubbub_db_outages_total",
