@@ -99,6 +99,37 @@ async fn serve_with(
         return Ok(());
     }
     take_lease(&storage, node).await?;
+    let running = start(given, metrics, listener, node, &storage).await?;
+    if waited == Waited::NotAtAll {
+        announce::listening(config, address);
+    }
+    if options.demo {
+        announce::demo(&config.server, address);
+    }
+
+    let ended = running
+        .until_stopped(config.server.shutdown, signals)
+        .await?;
+    release_lease(&storage, node).await;
+    storage.close();
+    tracing::info!("stopped");
+    anyhow::ensure!(
+        ended == Ended::Told,
+        "a permanent actor could not be kept alive; see the log"
+    );
+    Ok(())
+}
+
+/// Starts everything that serves.
+async fn start(
+    given: Given<'_>,
+    metrics: Metrics,
+    listener: TcpListener,
+    node: &Node,
+    storage: &Storage,
+) -> anyhow::Result<Running> {
+    let config = given.config;
+    let address = listener.local_addr()?;
     let parts::Upstreams {
         all: upstreams,
         model,
@@ -113,7 +144,7 @@ async fn serve_with(
         parts::hub_config(config, node.id, upstreams),
         Arc::new(storage.message_store()),
     );
-    let demo_bot = demo_bot(given, &storage, address).await?;
+    let demo_bot = demo_bot(given, storage, address).await?;
     let limits = &config.limits;
     let rates = Arc::new(Rates::new(parts::allowances(limits.strangers)));
     let (bounds, websockets) = parts::socket_bounds(config, parts::open_files());
@@ -137,21 +168,14 @@ async fn serve_with(
         demo_bot,
         upstreams: names,
     });
-    let mut chores = chores::start(&storage, &connections, &rates, &sockets, &stop);
+    let mut chores = chores::start(storage, &connections, &rates, &sockets, &stop);
     chores.push(actix_rt::spawn(metrics.run_upkeep(stop.clone())));
     let watch = chores::watch_database(storage.clone(), node.id, stop.clone());
     chores.push(actix_rt::spawn(watch));
     let server = accept::start(listener, config.server.workers, state, &sockets, bounds.all)?;
     let handle = server.handle();
     let server = actix_rt::spawn(server);
-    if waited == Waited::NotAtAll {
-        announce::listening(config, address);
-    }
-    if options.demo {
-        announce::demo(&config.server, address);
-    }
-
-    let running = Running {
+    Ok(Running {
         hub,
         connections,
         requests,
@@ -160,18 +184,7 @@ async fn serve_with(
         chores,
         model,
         stop,
-    };
-    let ended = running
-        .until_stopped(config.server.shutdown, signals)
-        .await?;
-    release_lease(&storage, node).await;
-    storage.close();
-    tracing::info!("stopped");
-    anyhow::ensure!(
-        ended == Ended::Told,
-        "a permanent actor could not be kept alive; see the log"
-    );
-    Ok(())
+    })
 }
 
 /// The demo's bot, if there is to be a demo.

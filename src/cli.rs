@@ -8,7 +8,7 @@ use clap::Subcommand;
 use crate::app::Database;
 use crate::config::Config;
 use crate::storage::migrations::{self, FileMatch, LiveNodes, Loss, MigrationStatus};
-use crate::storage::{DatabaseConfig, DatabaseUrl, Storage};
+use crate::storage::{DatabaseUrl, Storage, StorageConfig};
 
 /// `hubbub migrate`.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -110,7 +110,7 @@ fn refuse_beside(live: LiveNodes) -> anyhow::Result<()> {
 }
 
 async fn down(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
     steps: usize,
     is_meant: bool,

@@ -4,6 +4,7 @@
 //! errors at once; a running server's configuration never changes.
 
 mod check;
+mod database;
 mod dialect;
 mod limits;
 mod models;
@@ -22,15 +23,14 @@ mod tests;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+pub use database::{DatabaseConfig, DatabaseTimeouts};
 pub use dialect::{Api, ApiKeyHeader, OutputBound, UpstreamDialect};
 pub use limits::{LimitsConfig, StrangersConfig};
 pub use models::{EMBEDDED_UPSTREAM, LlmConfig, ModelConfig};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use render::EffectiveConfig;
 pub use secret::Secret;
-pub use sections::{
-    DatabaseConfig, ForwardedHeader, LogConfig, LogFormat, ServerConfig, SessionConfig,
-};
+pub use sections::{ForwardedHeader, LogConfig, LogFormat, ServerConfig, SessionConfig};
 pub use source::{Inputs, Source};
 pub use upstreams::{BaseUrl, UpstreamConfig, UpstreamTimeouts};
 
@@ -77,7 +77,7 @@ impl Config {
         let every_key = every_key();
         config.warnings = reader.warnings(&every_key);
         let reader = reader.finish(&every_key)?;
-        let effective = EffectiveConfig::new(reader.entries, config.warnings.clone());
+        let effective = EffectiveConfig::new(reader.settings, config.warnings.clone());
         Ok((config, effective))
     }
 

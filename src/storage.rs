@@ -36,7 +36,7 @@ use hubbub_protocol::{BotId, TenantId};
 
 pub use error::StorageError;
 pub use health::Outage;
-pub use pool::{DatabaseConfig, DatabaseUrl, PoolStatus};
+pub use pool::{DatabaseUrl, PoolStatus, StorageConfig};
 pub use scope::TenantScope;
 pub use store::{NODE_LEASE, PostgresMessageStore};
 
@@ -91,7 +91,7 @@ impl Storage {
     /// # Errors
     /// The database cannot be reached or migrated, the configuration cannot be used, or the server's
     /// role could see every tenant's rows.
-    pub async fn connect(config: &DatabaseConfig) -> Result<Self, StorageError> {
+    pub async fn connect(config: &StorageConfig) -> Result<Self, StorageError> {
         if let Some(url) = &config.migration_url {
             migrations::up(config, url).await?;
         }

@@ -56,7 +56,7 @@ where
     F: Future<Output = Outcome>,
 {
     let _alone = ALONE.lock().await;
-    let bench = Bench::start().await;
+    let bench = Bench::start(Duration::from_millis(20), 1).await;
     let quiet = bench.quiet().await;
     let attack = launch(bench.target().await, flood);
     let under = bench.measure(FLOOD).await;
@@ -121,4 +121,27 @@ async fn prompts_that_are_answered_without_a_word() {
 #[tokio::test]
 async fn a_script_with_bad_manners() {
     withstand(sockets::bad_manners).await;
+}
+
+/// Beside an upstream that takes as long as models do, and long enough for a p99.
+// R154
+#[tokio::test]
+#[ignore = "five minutes, by hand: cargo test --release --test floods -- --ignored --nocapture"]
+async fn nobody_waits_a_tenth_longer_beside_a_script_with_bad_manners() {
+    let _alone = ALONE.lock().await;
+    let bench = Bench::start(Duration::from_millis(800), 5).await;
+    let (phase, mut worst) = (Duration::from_mins(1), 0.0_f64);
+    bench.measure(Duration::from_secs(5)).await;
+    for _ in 0..2 {
+        let quiet = bench.measure(phase).await;
+        let attack = launch(bench.target().await, sockets::bad_manners);
+        let under = bench.measure(phase).await;
+        let outcome = attack.stop();
+        println!("quiet: {}", quiet.summary());
+        println!("flood: {}", under.summary());
+        println!("the flooding visitor: {outcome:?}");
+        let (now, before) = (under.first_word_p99(), quiet.first_word_p99());
+        worst = worst.max(now.div_duration_f64(before) - 1.0);
+    }
+    assert!(worst < 0.1, "{:.1} % longer", worst * 100.0);
 }

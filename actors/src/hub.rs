@@ -11,11 +11,11 @@ use crate::busy::Busy;
 use crate::caller::{Caller, Permission};
 use crate::capacity;
 use crate::lease::LeaseKeeper;
+use crate::node::{Node, SessionSettings};
 use crate::pool::{PoolConfig, PoolHandle};
 use crate::ports::{MessageStore, NewSession};
 use crate::rejection::Rejection;
 use crate::session::SessionHandle;
-use crate::session_ports::{SessionConfig, SessionPorts};
 use crate::sessions::Sessions;
 use crate::supervision::{Fatal, Permanent};
 use crate::tenant::{ConnectionPermit, DefaultLimits, TenantHandle, Tenants};
@@ -31,7 +31,7 @@ pub struct HubConfig {
     /// This process.
     pub node: NodeId,
     /// Of every session.
-    pub session: SessionConfig,
+    pub session: SessionSettings,
     /// Of the LLM pool.
     pub pool: PoolConfig,
     /// Of tenants whose record names none.
@@ -47,7 +47,7 @@ pub struct HubConfig {
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
     sessions: Arc<Sessions>,
     fatal: Fatal,
     _lease: Arc<Permanent<LeaseKeeper>>,
@@ -57,8 +57,8 @@ impl Hub {
     /// Starts the permanent actors on the current arbiter.
     pub fn start(config: HubConfig, store: Arc<dyn MessageStore>) -> Self {
         let fatal = Fatal::default();
-        let ports = Arc::new(SessionPorts {
-            node: config.node,
+        let node = Arc::new(Node {
+            id: config.node,
             config: config.session,
             writer: WriterHandle::start(&store, &fatal),
             pool: PoolHandle::start(config.pool, fatal.clone()),
@@ -68,18 +68,18 @@ impl Hub {
             busy: Busy::default(),
             store,
         });
-        let sessions = Sessions::new(ports.clone(), config.max_sessions);
+        let sessions = Sessions::new(node.clone(), config.max_sessions);
         let lease = {
-            let (ports, sessions) = (ports.clone(), sessions.clone());
+            let (node, sessions) = (node.clone(), sessions.clone());
             Permanent::start(
                 "lease_keeper",
                 capacity::LEASE_MAILBOX,
                 fatal.clone(),
-                move || LeaseKeeper::new(ports.clone(), sessions.clone()),
+                move || LeaseKeeper::new(node.clone(), sessions.clone()),
             )
         };
         Self(Arc::new(Inner {
-            ports,
+            node,
             sessions,
             fatal,
             _lease: lease,
@@ -98,7 +98,7 @@ impl Hub {
     /// `rate_limited`: it asks too fast.
     pub fn admit(&self, caller: &Caller) -> Result<(), Rejection> {
         let visitor = caller.visitor().map(|visitor| (caller.tenant, visitor));
-        visitor.map_or(Ok(()), |visitor| self.0.ports.visitors.admit(visitor))
+        visitor.map_or(Ok(()), |visitor| self.0.node.visitors.admit(visitor))
     }
 
     /// Counts a connection, as its tenant's and as its visitor's.
@@ -107,7 +107,7 @@ impl Hub {
     /// `rate_limited`: one of them has too many. `unauthorized`: the tenant does not exist any more.
     pub async fn admit_connection(&self, caller: &Caller) -> Result<ConnectionPermit, Rejection> {
         let visitor = caller.visitor().map(|visitor| (caller.tenant, visitor));
-        let visitors = &self.0.ports.visitors;
+        let visitors = &self.0.node.visitors;
         let share = visitor.map(|visitor| visitors.admit_connection(visitor));
         let share = share.transpose()?;
         let tenant = self.tenant(caller.tenant).await?;
@@ -116,7 +116,7 @@ impl Hub {
 
     /// The tenant, started if need be.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantHandle, Rejection> {
-        self.0.ports.tenants.open(tenant).await
+        self.0.node.tenants.open(tenant).await
     }
 
     /// Creates a session of a bot, the caller's own.
@@ -154,7 +154,7 @@ impl Hub {
     /// Tells live sessions of a bot that its configuration changed: the next message sees it, unless the
     /// database is slow.
     pub async fn bot_changed(&self, tenant: TenantId, bot: BotId) {
-        if let Some(tenant) = self.0.ports.tenants.find(tenant) {
+        if let Some(tenant) = self.0.node.tenants.find(tenant) {
             tenant.refresh_bot(bot).await;
         }
     }
@@ -170,8 +170,8 @@ impl Hub {
         let started = Instant::now();
         let mut told_at = None::<Instant>;
         let mut left = None;
-        while self.0.ports.busy.count() > 0 {
-            let busy = self.0.ports.busy.count();
+        while self.0.node.busy.count() > 0 {
+            let busy = self.0.node.busy.count();
             if started.elapsed() >= deadline {
                 tracing::warn!(sessions = busy, "not everything ended in time");
                 return false;

@@ -11,8 +11,8 @@ use hubbub_protocol::{EndedReply, TenantId};
 
 use crate::capacity;
 use crate::ending::{END_RETRY, end_state, lost};
+use crate::node::Node;
 use crate::ports::{Append, PendingReply};
-use crate::session_ports::SessionPorts;
 use crate::sessions::Sessions;
 
 /// How often the lease is renewed and orphans are looked for. A lease lasts several of these.
@@ -23,24 +23,24 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The actor.
 pub(crate) struct LeaseKeeper {
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
     sessions: Arc<Sessions>,
 }
 
 impl LeaseKeeper {
-    pub(crate) fn new(ports: Arc<SessionPorts>, sessions: Arc<Sessions>) -> Self {
-        Self { ports, sessions }
+    pub(crate) fn new(node: Arc<Node>, sessions: Arc<Sessions>) -> Self {
+        Self { node, sessions }
     }
 
     fn turn_later(ctx: &mut Context<Self>, after: Duration) {
         ctx.run_later(after, |keeper, ctx| {
-            let turn = turn(keeper.ports.clone()).into_actor(keeper);
+            let turn = turn(keeper.node.clone()).into_actor(keeper);
             ctx.spawn(turn.map(|orphans, keeper, ctx| {
                 // As many as were asked for: there are more.
                 let is_full = orphans.len() >= capacity::ORPHANS as usize;
                 for (tenant, reply) in orphans {
-                    let (ports, sessions) = (keeper.ports.clone(), keeper.sessions.clone());
-                    ctx.spawn(end_orphan(ports, sessions, tenant, reply).into_actor(keeper));
+                    let (node, sessions) = (keeper.node.clone(), keeper.sessions.clone());
+                    ctx.spawn(end_orphan(node, sessions, tenant, reply).into_actor(keeper));
                 }
                 Self::turn_later(ctx, if is_full { AT_ONCE } else { INTERVAL });
             }));
@@ -57,19 +57,15 @@ impl Actor for LeaseKeeper {
 }
 
 /// Renews the lease and claims orphans.
-async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
-    ports.tenants.sweep();
-    ports.visitors.sweep();
-    if let Err(error) = ports.store.renew_lease(ports.node).await {
+async fn turn(node: Arc<Node>) -> Vec<(TenantId, PendingReply)> {
+    node.tenants.sweep();
+    node.visitors.sweep();
+    if let Err(error) = node.store.renew_lease(node.id).await {
         // Why, storage has told: here it would be repeated every two seconds.
         tracing::debug!(%error, "the lease was not renewed");
         return Vec::new();
     }
-    match ports
-        .store
-        .claim_orphans(ports.node, capacity::ORPHANS)
-        .await
-    {
+    match node.store.claim_orphans(node.id, capacity::ORPHANS).await {
         Ok(orphans) => orphans,
         Err(error) => {
             tracing::debug!(%error, "orphaned replies were not looked for");
@@ -80,16 +76,16 @@ async fn turn(ports: Arc<SessionPorts>) -> Vec<(TenantId, PendingReply)> {
 
 /// Ends one orphan, now this node's, however long storage needs, and tells its devices on this node.
 async fn end_orphan(
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
     sessions: Arc<Sessions>,
     tenant: TenantId,
     reply: PendingReply,
 ) {
     tracing::info!(reply = %reply.reply, session = %reply.session, "ending an orphaned reply");
-    let _busy = ports.busy.mark();
-    let lost = lost(ports.node, tenant, &reply);
+    let _busy = node.busy.mark();
+    let lost = lost(node.id, tenant, &reply);
     loop {
-        match ports.writer.append(Append::Reply(lost.clone())).await {
+        match node.writer.append(Append::Reply(lost.clone())).await {
             Ok(Ok(_)) => break,
             Ok(Err(refusal)) => {
                 tracing::warn!(%refusal, reply = %reply.reply, "an orphaned reply was not ended");

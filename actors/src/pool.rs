@@ -4,6 +4,7 @@
 //! of replies that wait for one. If it dies, replies that hold a slot go on; those that waited fail
 //! with `unavailable`; the next pool starts with all slots free.
 
+mod asking;
 mod classes;
 mod handle;
 mod health;
@@ -20,21 +21,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::{ReplyClass, SessionId};
-use tokio::sync::{oneshot, watch};
+use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
-pub(crate) use handle::{Outcome, Permit, PoolHandle, Request};
+pub use asking::Place;
+pub(crate) use handle::{Permit, PoolHandle, Request, Verdict};
 pub(crate) use route::Route;
 
 use crate::ports::Upstream;
 use crate::rejection::Rejection;
+use asking::{Asking, PLACE_INTERVAL};
 use handle::{Acquire, AcquireSpare, Learn, OwnHandle, Release};
 use health::{Change, Returned, Used};
-use state::{Admission, PoolState, Ticket};
-
-/// How often places in the queue are told to those who wait.
-const PLACE_INTERVAL: Duration = Duration::from_millis(500);
+use state::{Admitted, PoolState, RequestId};
 
 /// The pool's settings.
 #[derive(Clone)]
@@ -70,58 +69,11 @@ impl PoolConfig {
     }
 }
 
-/// Where a waiting reply stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// 1 is next.
-    pub position: u32,
-    /// Expected wait; while every upstream of the route pauses, until one is tried again.
-    pub eta: Duration,
-    /// Every upstream of the route pauses after failures.
-    pub paused: bool,
-}
-
-struct Asking {
-    since: Instant,
-    class: ReplyClass,
-    session: SessionId,
-    model: Option<String>,
-    place: watch::Sender<Option<Place>>,
-    /// When what was told last will have passed.
-    promised: Instant,
-    told_at: Instant,
-    grant: oneshot::Sender<Result<Permit, Rejection>>,
-}
-
-impl Asking {
-    /// Tells a place that says something new: also when the time told last has passed without a slot. Nobody is
-    /// told more often than places are told at all.
-    fn tell(&mut self, now: Instant, place: Place) {
-        if self.place.borrow().is_some() && now < self.told_at + PLACE_INTERVAL {
-            return;
-        }
-        let promised = self.promised;
-        let is_new = self.place.send_if_modified(|told| {
-            let is_known = told.is_some_and(|told| {
-                told.position == place.position && told.paused == place.paused && now <= promised
-            });
-            if !is_known {
-                *told = Some(place);
-            }
-            !is_known
-        });
-        if is_new {
-            self.promised = now + place.eta;
-            self.told_at = now;
-        }
-    }
-}
-
 /// The actor.
 pub(crate) struct LlmPool {
     config: Arc<PoolConfig>,
     state: PoolState,
-    asking: HashMap<Ticket, Asking>,
+    asking: HashMap<RequestId, Asking>,
     generation: u64,
     own: OwnHandle,
     telling_places: bool,
@@ -146,7 +98,7 @@ impl LlmPool {
         pool
     }
 
-    fn grant(&mut self, ticket: Ticket, index: usize) {
+    fn grant(&mut self, ticket: RequestId, index: usize) {
         let Some(asking) = self.asking.remove(&ticket) else {
             return;
         };
@@ -161,7 +113,7 @@ impl LlmPool {
     /// The right to a slot that is occupied. The slot is freed again if there is nobody to give it back to.
     fn permit(
         &mut self,
-        ticket: Ticket,
+        ticket: RequestId,
         index: usize,
         session: SessionId,
         model: Option<String>,
@@ -170,7 +122,7 @@ impl LlmPool {
             ticket,
             session,
             model,
-            outcome: Outcome::Neutral,
+            outcome: Verdict::Neutral,
             used: Used::default(),
         };
         let actor = self.own.get().and_then(Weak::upgrade);
@@ -328,24 +280,24 @@ impl Handler<Acquire> for LlmPool {
         let admitted = self.state.admit(now, request);
         self.refuse_shed();
         let refused = match admitted {
-            Admission::Granted(ticket, index) => {
+            Admitted::Granted(ticket, index) => {
                 self.asking.insert(ticket, asking);
                 self.grant(ticket, index);
                 self.record();
                 return;
             }
-            Admission::Queued(ticket, place) => {
+            Admitted::Queued(ticket, place) => {
                 asking.tell(now, place);
                 self.asking.insert(ticket, asking);
                 self.tell_places_later(ctx);
                 self.record();
                 return;
             }
-            Admission::Full(eta) => {
+            Admitted::Full(eta) => {
                 count_refused("full");
                 full(eta)
             }
-            Admission::NoUpstream => {
+            Admitted::NoUpstream => {
                 count_refused("no_upstream");
                 Rejection::unavailable()
             }

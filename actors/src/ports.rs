@@ -1,20 +1,22 @@
 //! The ports: what the behaviour needs from the world. `src` implements them over PostgreSQL and HTTP,
 //! [`crate::testing`] in memory, so every rule is tested on virtual time and without I/O.
 
+pub mod append;
 pub mod fencing;
 pub mod ledger;
 pub mod notes;
 pub mod store;
 pub mod upstream;
 
+pub use append::{
+    Append, AppendRefusal, Appended, FinishedReply, NewMessage, OwedReply, ReplyEnd, ReplyFailure,
+};
 pub use fencing::{Claim, Fence};
 pub use ledger::{Attempt, AttemptOutcome, Exhausted, Reservation, UsageLedger, UsageSource};
 pub use notes::{NewNote, Noted};
 pub use store::{
-    Append, AppendRefusal, Appended, BotConfig, Conversation, ENDED_LOOK_BACK, FinishedReply,
-    HandlerChange, MessageStore, NewMessage, NewSession, OwedReply, PageSize, PendingReply,
-    ReplyEnd, ReplyFailure, Said, SessionRecord, StoreError, StoredMessage, TenantLimits,
-    Transcript,
+    BotConfig, Conversation, ENDED_LOOK_BACK, HandlerChange, MessageStore, NewSession, PageSize,
+    PendingReply, Said, SessionRecord, StoreError, StoredMessage, TenantLimits, Transcript,
 };
 pub use upstream::{
     ALIVE_EVERY, ChatRequest, ChatTurn, Finish, TurnRole, Upstream, UpstreamError, UpstreamEvent,

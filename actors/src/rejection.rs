@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hubbub_protocol::ErrorCode;
-use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::reply::ErrorBody;
 
 use crate::ports::{AppendRefusal, StoreError};
 

@@ -31,13 +31,13 @@ use crate::absence::Absence;
 use crate::answers::{Question, Shared};
 use crate::capacity;
 use crate::ending::failed;
+use crate::node::Node;
 use crate::pool::{Permit, Request, Route};
 use crate::ports::{
     BotConfig, ChatTurn, Conversation, Fence, ReplyEnd, Reservation, Said, StoreError,
     UpstreamError,
 };
 use crate::rejection::Rejection;
-use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 use attempt::Attempted;
 use attempts::Attempts;
@@ -77,14 +77,14 @@ impl Reply {
         reply: ReplyId,
         fence: Fence,
         task: ReplyTask,
-        ports: Arc<SessionPorts>,
+        node: Arc<Node>,
         session: Recipient<ReplyProgress>,
     ) -> (Addr<Self>, JoinHandle<()>) {
         let work = Work {
             reply,
             fence,
             task,
-            ports,
+            node,
             session,
         };
         spawn_watched(capacity::REPLY_MAILBOX, |_| Self { work: Some(work) })
@@ -124,7 +124,7 @@ struct Work {
     reply: ReplyId,
     fence: Fence,
     task: ReplyTask,
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
     session: Recipient<ReplyProgress>,
 }
 
@@ -151,7 +151,7 @@ impl Work {
 
     /// Answers, as far as there is anything to answer with.
     async fn answer(&self) -> Result<ReplyEnd, Stopped> {
-        let pool = &self.ports.pool;
+        let pool = &self.node.pool;
         let ReplyTask {
             bot,
             to,
@@ -190,7 +190,7 @@ impl Work {
         if prompt.has_budget {
             self.reserve(&route.upstreams, prompt.tokens).await?;
         }
-        let mut attempts = Attempts::new(route, self.ports.pool.first_sign_wait());
+        let mut attempts = Attempts::new(route, self.node.pool.first_sign_wait());
         // The pause before an upstream is asked again.
         let mut owed = None;
         loop {
@@ -227,7 +227,7 @@ impl Work {
     /// again, and so stands in nobody's way for long. The longest wait holds for all of it.
     async fn acquire(&self, prompt: &Prompt, attempts: &Attempts) -> Result<Permit, Stopped> {
         let mut absence = self.task.absence.clone();
-        let latest = Instant::now() + self.ports.pool.queue_wait();
+        let latest = Instant::now() + self.node.pool.queue_wait();
         let until = attempts
             .deadline()
             .map_or(latest, |until| until.min(latest));
@@ -253,7 +253,7 @@ impl Work {
             ..self.request(prompt, attempts.left().collect())
         };
         let (place, mut places) = watch::channel(None);
-        let granted = self.ports.pool.acquire(request, until, place);
+        let granted = self.node.pool.acquire(request, until, place);
         tokio::pin!(granted);
         loop {
             tokio::select! {
@@ -298,7 +298,7 @@ impl Work {
         } = self.task;
         let largest = self.largest_window(route);
         let size = prompt::page_size(largest.unwrap_or_default());
-        let read = self.ports.store.list_prompt(tenant, session, to, size);
+        let read = self.node.store.list_prompt(tenant, session, to, size);
         let read = read.await.map_err(Stopped::store)?;
         Ok(Conversation {
             said: turns::conversation(read.said, to),
@@ -308,7 +308,7 @@ impl Work {
 
     /// Tokens that whoever can read most of the route can read.
     fn largest_window(&self, route: &[usize]) -> Option<u32> {
-        let windows = route.iter().map(|index| self.ports.pool.window(*index));
+        let windows = route.iter().map(|index| self.node.pool.window(*index));
         windows.max()
     }
 
@@ -316,7 +316,7 @@ impl Work {
     async fn reserve(&self, route: &[usize], input_tokens: u64) -> Result<(), Stopped> {
         let ReplyTask { bot, .. } = &self.task;
         // Two may read the prompt.
-        let may_hedge = route.len() > 1 && self.ports.pool.hedge_after().is_some();
+        let may_hedge = route.len() > 1 && self.node.pool.hedge_after().is_some();
         let readers = 1 + u64::from(may_hedge);
         let reservation = Reservation {
             tenant: self.task.tenant,
@@ -324,11 +324,11 @@ impl Work {
             reply: self.reply,
             bot: bot.bot,
             visitor: self.task.visitor,
-            models: self.ports.pool.models(route, bot.model.as_deref()),
+            models: self.node.pool.models(route, bot.model.as_deref()),
             input_tokens: input_tokens.saturating_mul(readers),
             output_tokens: bot.max_output_tokens.into(),
         };
-        let reserved = self.ports.store.reserve(reservation);
+        let reserved = self.node.store.reserve(reservation);
         match reserved.await.map_err(Stopped::store)? {
             Some(exhausted) => Err(Stopped::Rejected(ends::over_budget(exhausted))),
             None => Ok(()),

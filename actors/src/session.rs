@@ -38,17 +38,17 @@ pub use joining::JoinRequest;
 pub use posting::{Post, Posted};
 
 use crate::caller::Caller;
-use crate::places::Place;
+use crate::node::Node;
+use crate::places::SessionPlace;
 use crate::ports::PendingReply;
 use crate::rejection::Rejection;
-use crate::session_ports::SessionPorts;
 use live::Live;
 
 /// The actor: a session on its way to being live, live, or not to be had.
 pub(crate) struct Session {
     tenant: TenantId,
     id: SessionId,
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
     phase: Phase,
 }
 
@@ -61,10 +61,10 @@ const REFUSE_FOR: Duration = Duration::from_millis(200);
 
 enum Phase {
     /// Its record is being read; the mailbox waits.
-    Loading(Place),
+    Loading(SessionPlace),
     Live(
         Box<Live>,
-        #[expect(dead_code, reason = "held until it ends")] Place,
+        #[expect(dead_code, reason = "held until it ends")] SessionPlace,
     ),
     /// It could not be loaded; everybody is told why, then it ends. It takes no place meanwhile: what does
     /// not exist would stand in the way of what does. How many refuse at once is bounded by how many
@@ -76,13 +76,13 @@ impl Session {
     pub(crate) fn new(
         tenant: TenantId,
         id: SessionId,
-        ports: Arc<SessionPorts>,
-        place: Place,
+        node: Arc<Node>,
+        place: SessionPlace,
     ) -> Self {
         Self {
             tenant,
             id,
-            ports,
+            node,
             phase: Phase::Loading(place),
         }
     }
@@ -123,17 +123,17 @@ impl Session {
 
     /// The session, and its replies that nobody writes any more.
     fn load(&self) -> impl Future<Output = Result<(Live, Vec<PendingReply>), Rejection>> + use<> {
-        let (ports, tenant, id) = (self.ports.clone(), self.tenant, self.id);
+        let (node, tenant, id) = (self.node.clone(), self.tenant, self.id);
         async move {
-            let record = ports.store.load_session(tenant, id).await?;
+            let record = node.store.load_session(tenant, id).await?;
             let mut record = record.ok_or(Rejection::no_session())?;
             // Ours, and yet nobody writes them: the session that had them written died.
             let mut lost = std::mem::take(&mut record.pending);
-            lost.retain(|reply| reply.node == ports.node);
-            let tenant = ports.tenants.open(tenant).await?;
+            lost.retain(|reply| reply.node == node.id);
+            let tenant = node.tenants.open(tenant).await?;
             let permit = tenant.admit_session()?;
             let bot = permit.tenant().watch_bot(record.bot).await?;
-            Ok((Live::new(ports, record, permit, bot), lost))
+            Ok((Live::new(node, record, permit, bot), lost))
         }
     }
 

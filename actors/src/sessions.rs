@@ -15,12 +15,12 @@ use hubbub_protocol::{EndedReply, ErrorCode, SessionId, TenantId};
 use tokio::time::Instant;
 
 use crate::capacity;
-use crate::places::Places;
+use crate::node::Node;
+use crate::places::SessionPlaces;
 use crate::ports::NewSession;
 use crate::quarantine::Quarantine;
 use crate::rejection::Rejection;
 use crate::session::{ReplyRecovered, Session, SessionHandle};
-use crate::session_ports::SessionPorts;
 use crate::supervision::spawn_watched;
 
 struct Registered {
@@ -43,9 +43,9 @@ const DEATHS_FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 pub(crate) struct Sessions {
     live: DashMap<Key, Registered>,
     generations: AtomicU64,
-    places: Places,
+    places: SessionPlaces,
     quarantine: Arc<Quarantine>,
-    ports: Arc<SessionPorts>,
+    node: Arc<Node>,
 }
 
 /// A session's entry in the registry, taken out when dropped: as the actor's task ends, whatever ended it.
@@ -68,19 +68,19 @@ impl Drop for Registration {
 }
 
 impl Sessions {
-    pub(crate) fn new(ports: Arc<SessionPorts>, max: usize) -> Arc<Self> {
+    pub(crate) fn new(node: Arc<Node>, max: usize) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::new(),
             generations: AtomicU64::new(0),
-            places: Places::new(max),
+            places: SessionPlaces::new(max),
             quarantine: Arc::default(),
-            ports,
+            node,
         })
     }
 
     /// Creates a session in storage. Its actor starts when somebody asks for it.
     pub(crate) async fn open(&self, new: NewSession) -> Result<SessionId, Rejection> {
-        Ok(self.ports.store.open_session(new).await?.session)
+        Ok(self.node.store.open_session(new).await?.session)
     }
 
     /// The session's actor, started on the current worker if it is not live. Whether the session
@@ -166,9 +166,9 @@ impl Sessions {
             key: (tenant, session),
             generation,
         };
-        let ports = self.ports.clone();
+        let node = self.node.clone();
         let (address, task) = spawn_watched(capacity::SESSION_MAILBOX, |_| {
-            Session::new(tenant, session, ports, place)
+            Session::new(tenant, session, node, place)
         });
         self.watch(registration, task, deaths);
         Ok((

@@ -43,9 +43,9 @@ pub(crate) enum AppendError {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AppendEntry(Entry);
+struct AppendEntry(QueuedAppend);
 
-struct Entry {
+struct QueuedAppend {
     append: Append,
     deadline: Instant,
     answer: oneshot::Sender<AppendResult>,
@@ -76,7 +76,7 @@ impl WriterHandle {
         let deadline = Instant::now() + capacity::APPEND_DEADLINE;
         let sent = match self.writer_of(append.session()) {
             Some(writer) => writer
-                .try_send(AppendEntry(Entry {
+                .try_send(AppendEntry(QueuedAppend {
                     append,
                     deadline,
                     answer,
@@ -103,7 +103,7 @@ impl WriterHandle {
 /// The actor.
 pub(crate) struct MessageWriter {
     store: Arc<dyn MessageStore>,
-    queue: Vec<Entry>,
+    queue: Vec<QueuedAppend>,
     committing: bool,
     touched: HashSet<(TenantId, SessionId)>,
     touch_scheduled: bool,
@@ -125,7 +125,7 @@ impl MessageWriter {
             return;
         }
         let size = self.queue.len().min(capacity::WRITER_BATCH);
-        let batch: Vec<Entry> = self.queue.drain(..size).collect();
+        let batch: Vec<QueuedAppend> = self.queue.drain(..size).collect();
         self.committing = true;
         let store = self.store.clone();
         let commit = commit(store, batch)
@@ -185,7 +185,10 @@ impl Handler<AppendEntry> for MessageWriter {
 
 /// Commits a batch, retrying while storage may come back at any moment, and answers its senders. Returns the sessions
 /// that got something.
-async fn commit(store: Arc<dyn MessageStore>, batch: Vec<Entry>) -> Vec<(TenantId, SessionId)> {
+async fn commit(
+    store: Arc<dyn MessageStore>,
+    batch: Vec<QueuedAppend>,
+) -> Vec<(TenantId, SessionId)> {
     let mut batch = batch;
     loop {
         batch = drop_expired(batch);
@@ -241,7 +244,10 @@ async fn append_caught(
 
 /// A batch that storage refuses as a whole is written entry by entry, so that one bad entry is only
 /// its sender's problem. Returns what is left to retry.
-async fn commit_one_by_one(store: &dyn MessageStore, batch: Vec<Entry>) -> Vec<Entry> {
+async fn commit_one_by_one(
+    store: &dyn MessageStore,
+    batch: Vec<QueuedAppend>,
+) -> Vec<QueuedAppend> {
     let mut left = Vec::new();
     for entry in batch {
         match append_caught(store, vec![entry.append.clone()])
@@ -258,7 +264,7 @@ async fn commit_one_by_one(store: &dyn MessageStore, batch: Vec<Entry>) -> Vec<E
     left
 }
 
-fn drop_expired(batch: Vec<Entry>) -> Vec<Entry> {
+fn drop_expired(batch: Vec<QueuedAppend>) -> Vec<QueuedAppend> {
     let now = Instant::now();
     let (live, expired): (Vec<_>, Vec<_>) = batch.into_iter().partition(|e| e.deadline > now);
     for entry in expired {
@@ -267,7 +273,7 @@ fn drop_expired(batch: Vec<Entry>) -> Vec<Entry> {
     live
 }
 
-fn answer(entry: Entry, result: AppendResult) {
+fn answer(entry: QueuedAppend, result: AppendResult) {
     // Nobody waits any more: the entry was still worth writing.
     if entry.answer.send(result).is_err() {
         tracing::debug!("the sender of an entry is gone");

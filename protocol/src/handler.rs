@@ -8,7 +8,7 @@ use crate::{ErrorCode, SessionId, Timestamp, limits};
 /// Who answers in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Spelling", into = "Spelling")]
-pub enum Handler {
+pub enum SessionHandler {
     /// The bot.
     #[default]
     Bot,
@@ -57,7 +57,7 @@ enum Object {
     },
 }
 
-impl From<Spelling> for Handler {
+impl From<Spelling> for SessionHandler {
     fn from(spelling: Spelling) -> Self {
         match spelling {
             Spelling::Word(Word::Bot) => Self::Bot,
@@ -67,12 +67,14 @@ impl From<Spelling> for Handler {
     }
 }
 
-impl From<Handler> for Spelling {
-    fn from(handler: Handler) -> Self {
+impl From<SessionHandler> for Spelling {
+    fn from(handler: SessionHandler) -> Self {
         match handler {
-            Handler::Bot => Self::Word(Word::Bot),
-            Handler::Operator { id, name } => Self::Object(Object::Operator { id, name }),
-            Handler::Waiting { since, reason } => Self::Object(Object::Waiting { since, reason }),
+            SessionHandler::Bot => Self::Word(Word::Bot),
+            SessionHandler::Operator { id, name } => Self::Object(Object::Operator { id, name }),
+            SessionHandler::Waiting { since, reason } => {
+                Self::Object(Object::Waiting { since, reason })
+            }
         }
     }
 }
@@ -84,7 +86,7 @@ pub struct HandlerFrame {
     /// The session.
     pub session: SessionId,
     /// Who handles it now.
-    pub handler: Handler,
+    pub handler: SessionHandler,
     /// Rises with every change of handler.
     pub fence: u64,
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::SendMode;
 use crate::{
-    BotId, ClientMessageId, EndedReply, ErrorCode, Escalation, Handler, MessageFrame, Metadata,
-    ReplyClass, ReplyId, Seq, SessionId, Timestamp,
+    BotId, ClientMessageId, EndedReply, ErrorCode, Escalation, MessageFrame, Metadata, ReplyClass,
+    ReplyId, Seq, SessionHandler, SessionId, Timestamp,
 };
 
 /// An RFC 9457 problem: the body of every refused request.
@@ -145,7 +145,7 @@ pub struct Session {
     pub visitor: Option<crate::VisitorId>,
     /// Who handles it.
     #[serde(default)]
-    pub handler: Handler,
+    pub handler: SessionHandler,
     /// When it was opened.
     pub created_at: Timestamp,
     /// When something was last said, give or take two seconds.

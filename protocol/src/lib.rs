@@ -16,6 +16,7 @@ pub mod message_id;
 pub mod metadata;
 pub mod note;
 pub mod principal;
+pub mod reply;
 pub mod server;
 mod tagged;
 pub mod time;
@@ -26,16 +27,14 @@ pub use client::{ClientFrame, FrameError};
 pub use close::CloseCode;
 pub use error::ErrorCode;
 pub use escalation::Escalation;
-pub use handler::{Handler, HandlerFrame};
+pub use handler::{HandlerFrame, SessionHandler};
 pub use id::{BotId, ConnectionId, Epoch, NodeId, ReplyId, Seq, SessionId, TenantId, VisitorId};
 pub use message_id::ClientMessageId;
 pub use metadata::Metadata;
 pub use note::NoteFrame;
 pub use principal::{Principal, PrincipalKind};
-pub use server::{
-    Cut, EndedReply, FailureReason, MessageFrame, ReplyState, Role, RunningReply, ServerFrame,
-    Usage,
-};
+pub use reply::{Cut, EndedReply, FailureReason, ReplyState, RunningReply, Usage};
+pub use server::{MessageFrame, Role, ServerFrame};
 pub use time::Timestamp;
 
 /// The WebSocket subprotocol every connection speaks.

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{ClientFrame, ErrorCode, ServerFrame, limits};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use hubbub_actors::ports::Upstream;
-use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionConfig, VisitorLimits};
+use hubbub_actors::{DefaultLimits, HubConfig, PoolConfig, SessionSettings, VisitorLimits};
 use hubbub_protocol::NodeId;
 use hubbub_protocol::server::Limits;
 
@@ -15,12 +15,12 @@ use crate::llm::{LocalModel, RemoteUpstream};
 use crate::realtime::sockets::SocketBounds;
 use crate::realtime::{ConnectionConfig, InboundRate};
 use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
-use crate::storage::{DatabaseConfig, DatabaseUrl};
+use crate::storage::{DatabaseUrl, StorageConfig};
 
 /// The database, and who runs it.
 pub struct Database {
     /// How to reach it.
-    pub config: DatabaseConfig,
+    pub config: StorageConfig,
     /// Whether nobody else can be using it: it was started here, and for nobody else.
     pub is_ours: bool,
     server: Server,
@@ -93,7 +93,7 @@ impl Database {
 
     fn configured(config: &Config) -> Option<Self> {
         let settings = &config.database;
-        let mut base = DatabaseConfig::new(DatabaseUrl::new(settings.url.as_ref()?.expose()));
+        let mut base = StorageConfig::new(DatabaseUrl::new(settings.url.as_ref()?.expose()));
         base.migration_url = settings
             .migration_url
             .as_ref()
@@ -127,16 +127,16 @@ async fn start_private(config: &Config) -> Result<PrivateCluster, PrivateError> 
 }
 
 /// With the waits and bounds that are configured.
-fn settle(config: &Config, base: DatabaseConfig) -> DatabaseConfig {
+fn settle(config: &Config, base: StorageConfig) -> StorageConfig {
     let settings = &config.database;
-    DatabaseConfig {
+    StorageConfig {
         app_connections: settings.app_connections,
         writer_connections: settings.writer_connections,
-        wait_timeout: settings.acquire_timeout,
-        connect_timeout: settings.connect_timeout,
-        recycle_timeout: settings.recycle_timeout,
-        statement_timeout: settings.statement_timeout,
-        lock_timeout: settings.lock_timeout,
+        wait_timeout: settings.timeouts.acquire,
+        connect_timeout: settings.timeouts.connect,
+        recycle_timeout: settings.timeouts.recycle,
+        statement_timeout: settings.timeouts.statement,
+        lock_timeout: settings.timeouts.lock,
         ca_file: settings.ca_file.clone(),
         ..base
     }
@@ -177,7 +177,7 @@ pub(super) fn hub_config(
     let limits = &config.limits;
     HubConfig {
         node,
-        session: SessionConfig {
+        session: SessionSettings {
             idle_timeout: config.session.idle_timeout,
             flush_interval: config.session.flush,
             stalled_device: config.session.stalled_device,
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn storage_and_configuration_have_the_same_defaults() {
         let (config, _) = Config::load(&Inputs::none()).unwrap();
-        let defaults = || DatabaseConfig::new(DatabaseUrl::new("postgresql://u@h/db"));
+        let defaults = || StorageConfig::new(DatabaseUrl::new("postgresql://u@h/db"));
         let settled = settle(&config, defaults());
         assert_eq!(format!("{settled:?}"), format!("{:?}", defaults()));
     }

@@ -67,14 +67,7 @@ impl LimitsConfig {
     pub(super) fn read(from: &mut Reader) -> Self {
         from.section("limits", "Bounds on what clients can make this node hold.");
         Self {
-            frame_bytes: from.size(
-                key(
-                    "frame_bytes",
-                    "Largest inbound frame, in bytes. The default holds the longest text however its JSON is spelled, and is the most.",
-                ),
-                200_192,
-                1_024..=200_192,
-            ),
+            frame_bytes: frame_bytes(from),
             text_chars: from.size(
                 key("text_chars", "Longest message, in Unicode characters; the contract allows no more."),
                 16_000,
@@ -143,6 +136,17 @@ impl LimitsConfig {
             ),
         }
     }
+}
+
+fn frame_bytes(from: &mut Reader) -> usize {
+    from.size(
+        key(
+            "frame_bytes",
+            "Largest inbound frame, in bytes. The default holds the longest text however its JSON is spelled, and is the most.",
+        ),
+        200_192,
+        1_024..=200_192,
+    )
 }
 
 impl StrangersConfig {

@@ -18,7 +18,7 @@ use super::suggestion;
 
 /// One setting as it turned out.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct Setting {
     pub(super) section: String,
     pub(super) name: &'static str,
     pub(super) doc: &'static str,
@@ -60,19 +60,19 @@ pub(super) struct Reader {
     layers: Layers,
     section: String,
     known: BTreeSet<String>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) settings: Vec<Setting>,
     /// `(section, documentation)` in the order of reading.
     pub(super) sections: Vec<(String, &'static str)>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        let (known, entries, sections) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (known, settings, sections) = (BTreeSet::new(), Vec::new(), Vec::new());
         Self {
             layers,
             section: String::new(),
             known,
-            entries,
+            settings,
             sections,
         }
     }
@@ -292,7 +292,7 @@ impl Reader {
     /// The keys of a section, or the sections when there is no such section.
     fn siblings(&self, section: &str) -> String {
         let keys: Vec<_> = self
-            .entries
+            .settings
             .iter()
             .filter(|e| e.section == section)
             .collect();
@@ -305,7 +305,7 @@ impl Reader {
             return format!("sections {}, upstreams.N", names.join(", "));
         }
         keys.iter()
-            .map(|entry| entry.name)
+            .map(|setting| setting.name)
             .collect::<Vec<_>>()
             .join(", ")
     }
@@ -335,7 +335,7 @@ impl Reader {
                 (value.or(default), source.clone())
             }
         };
-        self.entries.push(Entry {
+        self.settings.push(Setting {
             section: self.section.clone(),
             name: key.name,
             doc: key.doc,

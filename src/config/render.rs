@@ -2,29 +2,32 @@
 
 use std::fmt::{self, Write as _};
 
-use super::reader::{Entry, Reader};
+use super::reader::{Reader, Setting};
 use super::source::Source;
 
 /// Every effective value with its source, secrets hidden: what `check-config` prints.
 #[derive(Clone, Debug)]
 pub struct EffectiveConfig {
-    entries: Vec<Entry>,
+    settings: Vec<Setting>,
     warnings: Vec<String>,
 }
 
 impl EffectiveConfig {
-    pub(super) fn new(entries: Vec<Entry>, warnings: Vec<String>) -> Self {
-        Self { entries, warnings }
+    pub(super) fn new(settings: Vec<Setting>, warnings: Vec<String>) -> Self {
+        Self { settings, warnings }
     }
 
     /// Where a dotted key such as `server.listen` was set; `None` if there is no such key.
     pub fn source(&self, key: &str) -> Option<&Source> {
-        let is_key = |entry: &&Entry| {
-            key.strip_suffix(entry.name)
+        let is_key = |setting: &&Setting| {
+            key.strip_suffix(setting.name)
                 .and_then(|rest| rest.strip_suffix('.'))
-                == Some(entry.section.as_str())
+                == Some(setting.section.as_str())
         };
-        self.entries.iter().find(is_key).map(|entry| &entry.source)
+        self.settings
+            .iter()
+            .find(is_key)
+            .map(|setting| &setting.source)
     }
 }
 
@@ -34,17 +37,17 @@ impl fmt::Display for EffectiveConfig {
             writeln!(f, "# Warning: {warning}")?;
         }
         let mut section = "";
-        for entry in &self.entries {
-            if entry.section != section {
+        for setting in &self.settings {
+            if setting.section != section {
                 let gap = if section.is_empty() { "" } else { "\n" };
-                section = &entry.section;
+                section = &setting.section;
                 writeln!(f, "{gap}[{section}]")?;
             }
-            let line = match &entry.value {
-                Some(value) => format!("{} = {value}", entry.name),
-                None => format!("# {} is unset", entry.name),
+            let line = match &setting.value {
+                Some(value) => format!("{} = {value}", setting.name),
+                None => format!("# {} is unset", setting.name),
             };
-            writeln!(f, "{line:<48} # {}", entry.source)?;
+            writeln!(f, "{line:<48} # {}", setting.source)?;
         }
         Ok(())
     }
@@ -74,14 +77,14 @@ pub(super) fn example(reader: &Reader) -> String {
         comment(&mut text, doc);
         text.push_str(&title);
         text.push('\n');
-        for entry in reader
-            .entries
+        for setting in reader
+            .settings
             .iter()
-            .filter(|entry| &entry.section == section)
+            .filter(|setting| &setting.section == section)
         {
-            comment(&mut text, entry.doc);
-            comment(&mut text, &format!("Allowed: {}.", entry.allowed));
-            if writeln!(text, "#{} = {}\n", entry.name, entry.example).is_err() {
+            comment(&mut text, setting.doc);
+            comment(&mut text, &format!("Allowed: {}.", setting.allowed));
+            if writeln!(text, "#{} = {}\n", setting.name, setting.example).is_err() {
                 return text;
             }
         }

@@ -8,7 +8,6 @@ use ipnet::IpNet;
 
 use super::check;
 use super::reader::{Reader, key};
-use super::secret::Secret;
 
 /// `[server]`: where it listens and where it keeps its things.
 #[derive(Clone, Debug)]
@@ -105,34 +104,8 @@ impl ServerConfig {
                 "origins such as https://shop.example.com",
                 check::origin,
             ),
-            trusted_proxies: from
-                .list(
-                    key(
-                        "trusted_proxies",
-                        "Addresses or networks of proxies in front of the server, besides loopback addresses: limits by address count the client they name.",
-                    ),
-                    "addresses or networks such as 10.0.0.0/8",
-                    check::network,
-                )
-                .iter()
-                .filter_map(|network| network.parse().ok())
-                .collect(),
-            forwarded_header: from
-                .parsed(
-                    key("forwarded_header", "The header in which those proxies name their client; the other one is not read."),
-                    "x-forwarded-for, forwarded",
-                    Some(ForwardedHeader::XForwardedFor),
-                    |text| match text {
-                        "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
-                        "forwarded" => Some(ForwardedHeader::Forwarded),
-                        _ => None,
-                    },
-                    |header| match header {
-                        ForwardedHeader::XForwardedFor => "x-forwarded-for".to_owned(),
-                        ForwardedHeader::Forwarded => "forwarded".to_owned(),
-                    },
-                )
-                .unwrap_or(ForwardedHeader::XForwardedFor),
+            trusted_proxies: trusted_proxies(from),
+            forwarded_header: ForwardedHeader::read(from),
             shutdown: from.seconds(
                 key("shutdown_s", "Time from SIGTERM to exit, in seconds: running replies get most of it."),
                 25,
@@ -142,139 +115,41 @@ impl ServerConfig {
     }
 }
 
-/// `[database]`: PostgreSQL.
-#[derive(Clone, Debug)]
-pub struct DatabaseConfig {
-    /// As a role that owns nothing; `None` starts a private cluster in the data folder.
-    pub url: Option<Secret>,
-    /// As the role that owns the tables; `None` runs no migration at start.
-    pub migration_url: Option<Secret>,
-    /// Connections for everything but the message writer.
-    pub app_connections: usize,
-    /// Connections of the message writer.
-    pub writer_connections: usize,
-    /// Longest wait for a free connection.
-    pub acquire_timeout: Duration,
-    /// Longest wait for a new connection.
-    pub connect_timeout: Duration,
-    /// Longest check of a used connection.
-    pub recycle_timeout: Duration,
-    /// PostgreSQL's `statement_timeout`.
-    pub statement_timeout: Duration,
-    /// PostgreSQL's `lock_timeout`.
-    pub lock_timeout: Duration,
-    /// Certificates to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+fn trusted_proxies(from: &mut Reader) -> Vec<IpNet> {
+    from
+        .list(
+            key(
+                "trusted_proxies",
+                "Addresses or networks of proxies in front of the server, besides loopback addresses: limits by address count the client they name.",
+            ),
+            "addresses or networks such as 10.0.0.0/8",
+            check::network,
+        )
+        .iter()
+        .filter_map(|network| network.parse().ok())
+        .collect()
 }
 
-impl DatabaseConfig {
-    pub(super) fn read(from: &mut Reader) -> Self {
-        from.section(
-            "database",
-            "PostgreSQL. Without a url the server starts a private one in the data folder.",
-        );
-        let hidden = |_: &Secret| "***".to_owned();
-        let allowed = "a postgres:// URL";
-        let config = Self {
-            url: from.parsed(
-                key(
-                    "url",
-                    "Connection of the server, as a role that owns nothing. Secret.",
-                )
-                .example("\"postgres://hubbub_app:password@localhost/hubbub\""),
-                allowed,
-                None,
-                check::postgres_url,
-                hidden,
+impl ForwardedHeader {
+    fn read(from: &mut Reader) -> Self {
+        from.parsed(
+            key(
+                "forwarded_header",
+                "The header in which those proxies name their client; the other one is not read.",
             ),
-            migration_url: from.parsed(
-                key(
-                    "migration_url",
-                    "Connection of the migrations, as the role that owns the tables. Secret.",
-                )
-                .example("\"postgres://hubbub_owner:password@localhost/hubbub\""),
-                allowed,
-                None,
-                check::postgres_url,
-                hidden,
-            ),
-            app_connections: from.size(
-                key(
-                    "app_connections",
-                    "Connections for everything but the message writer.",
-                ),
-                8,
-                1..=1_000,
-            ),
-            writer_connections: from.size(
-                key(
-                    "writer_connections",
-                    "Connections of the message writer: one for each of two batches in flight, one for leases, one for activity.",
-                ),
-                4,
-                2..=64,
-            ),
-            acquire_timeout: from.millis(
-                key(
-                    "acquire_timeout_ms",
-                    "Longest wait for a free connection, in milliseconds.",
-                ),
-                2_000,
-                10..=60_000,
-            ),
-            connect_timeout: from.millis(
-                key(
-                    "connect_timeout_ms",
-                    "Longest wait for a new connection, in milliseconds.",
-                ),
-                3_000,
-                10..=60_000,
-            ),
-            recycle_timeout: from.millis(
-                key(
-                    "recycle_timeout_ms",
-                    "Longest check of a used connection, in milliseconds.",
-                ),
-                1_000,
-                10..=60_000,
-            ),
-            statement_timeout: from.millis(
-                key(
-                    "statement_timeout_ms",
-                    "Longest statement, in milliseconds.",
-                ),
-                5_000,
-                10..=600_000,
-            ),
-            lock_timeout: from.millis(
-                key(
-                    "lock_timeout_ms",
-                    "Longest wait for a lock, in milliseconds.",
-                ),
-                2_000,
-                10..=600_000,
-            ),
-            ca_file: from.parsed(
-                key(
-                    "ca_file",
-                    "PEM file of the only certificate authorities to trust, instead of the system's.",
-                )
-                .example("\"/etc/hubbub/database-ca.pem\""),
-                "a path",
-                None,
-                check::path,
-                |path| path.display().to_string(),
-            ),
-        };
-        config.check(from);
-        config
-    }
-
-    fn check(&self, from: &mut Reader) {
-        if self.migration_url.is_some() && self.url.is_none() {
-            let message = "is set, but database.url is not";
-            from.refuse("database", "migration_url", message, "both, or neither");
-        }
+            "x-forwarded-for, forwarded",
+            Some(Self::XForwardedFor),
+            |text| match text {
+                "x-forwarded-for" => Some(Self::XForwardedFor),
+                "forwarded" => Some(Self::Forwarded),
+                _ => None,
+            },
+            |header| match header {
+                Self::XForwardedFor => "x-forwarded-for".to_owned(),
+                Self::Forwarded => "forwarded".to_owned(),
+            },
+        )
+        .unwrap_or(Self::XForwardedFor)
     }
 }
 

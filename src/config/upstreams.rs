@@ -117,23 +117,7 @@ impl UpstreamConfig {
             Clone::clone,
         );
         let api = Api::read(from);
-        let (base_url, url_query) = from
-            .parsed(
-                key(
-                    "base_url",
-                    "Up to and without /chat/completions (anthropic: /messages, ollama: /api/chat), with a query if it needs \
-                     one; unix:/path for a socket. Required.",
-                )
-                .example("\"https://api.openai.com/v1\""),
-                "http://…, https://… (without user and fragment) or unix:/absolute/path",
-                None,
-                base_url,
-                |(url, query)| match query {
-                    Some(query) => format!("{url}?{}", masked_query(query.expose())),
-                    None => url.to_string(),
-                },
-            )
-            .map_or((None, None), |(url, query)| (Some(url), query));
+        let (base_url, url_query) = read_base_url(from);
         let model = from.parsed(
             key(
                 "model",
@@ -166,21 +150,9 @@ impl UpstreamConfig {
             check::api_key,
             |_| "***".to_owned(),
         );
-        let group = from.parsed(
-            key(
-                "group",
-                "Upstreams of one group are equals: a conversation keeps to one of them, so that its prefix cache is used. \
-                 Default: no equals.",
-            )
-            .example("\"gpu\""),
-            "1 to 64 of a-z, 0-9, - and _",
-            None,
-            check::name,
-            Clone::clone,
-        );
         Self {
             name: name.unwrap_or_default(),
-            group,
+            group: read_group(from),
             base_url: base_url.unwrap_or_else(|| BaseUrl::Http(String::new())),
             model: model.unwrap_or_default(),
             slots: slots(from, section),
@@ -197,6 +169,42 @@ impl UpstreamConfig {
             api_key,
         }
     }
+}
+
+/// The base URL, and the query that goes with each request.
+fn read_base_url(from: &mut Reader) -> (Option<BaseUrl>, Option<Secret>) {
+    from
+    .parsed(
+        key(
+            "base_url",
+            "Up to and without /chat/completions (anthropic: /messages, ollama: /api/chat), with a query if it needs \
+             one; unix:/path for a socket. Required.",
+        )
+        .example("\"https://api.openai.com/v1\""),
+        "http://…, https://… (without user and fragment) or unix:/absolute/path",
+        None,
+        base_url,
+        |(url, query)| match query {
+            Some(query) => format!("{url}?{}", masked_query(query.expose())),
+            None => url.to_string(),
+        },
+    )
+    .map_or((None, None), |(url, query)| (Some(url), query))
+}
+
+fn read_group(from: &mut Reader) -> Option<String> {
+    from.parsed(
+        key(
+            "group",
+            "Upstreams of one group are equals: a conversation keeps to one of them, so that its prefix cache is used. \
+             Default: no equals.",
+        )
+        .example("\"gpu\""),
+        "1 to 64 of a-z, 0-9, - and _",
+        None,
+        check::name,
+        Clone::clone,
+    )
 }
 
 impl UpstreamTimeouts {

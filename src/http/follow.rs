@@ -8,7 +8,8 @@ use hubbub_actors::{
     Caller, Delivery, EncodedFrame, JoinRequest, Outlet, Post, Posted, SessionHandle, Undelivered,
     capacity,
 };
-use hubbub_protocol::server::{Ack, Delta, ReplyFrame};
+use hubbub_protocol::reply::ReplyFrame;
+use hubbub_protocol::server::{Ack, Delta};
 use hubbub_protocol::{
     CloseCode, ConnectionId, ReplyId, ReplyState, Seq, ServerFrame, SessionId, TenantId,
 };

@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 use super::ConnectionConfig;
 use super::guard::Verdict;
 use super::outlet::{Deliver, SessionLost, Waiting};
-use super::registry::{Admission, Close, Entry};
+use super::registry::{Admission, Close, RegistryEntry};
 use super::wire::Cut;
 use membership::Membership;
 
@@ -57,7 +57,7 @@ pub(super) struct Connection {
     fragments: Vec<u8>,
     admission: Admission,
     /// Its place among the node's connections, from its start on.
-    entry: Option<Entry>,
+    entry: Option<RegistryEntry>,
     _permit: ConnectionPermit,
 }
 

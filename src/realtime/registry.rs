@@ -72,7 +72,7 @@ pub struct Admission {
 }
 
 /// A connection's entry, taken out when dropped.
-pub(super) struct Entry {
+pub(super) struct RegistryEntry {
     connections: Connections,
     id: ConnectionId,
 }
@@ -205,9 +205,9 @@ impl Connections {
         close: WeakRecipient<Close>,
         cut: Cut,
         key: Option<Box<str>>,
-    ) -> Entry {
+    ) -> RegistryEntry {
         self.0.open.insert(id, Open { close, cut, key });
-        Entry {
+        RegistryEntry {
             connections: self.clone(),
             id,
         }
@@ -240,7 +240,7 @@ impl Drop for Admission {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RegistryEntry {
     fn drop(&mut self) {
         let open = &self.connections.0.open;
         open.remove(&self.id);

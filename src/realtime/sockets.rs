@@ -71,7 +71,7 @@ pub struct Socket {
 }
 
 /// A socket's place, free again when dropped.
-pub struct Place(Socket);
+pub struct SocketPlace(Socket);
 
 /// A request that is being answered: its socket waits for its client again when this is dropped.
 pub struct Held(Option<Socket>);
@@ -87,7 +87,7 @@ impl Sockets {
 
     /// A place for an accepted socket, which waits for its client at first. `None`: its network has enough, or
     /// there is no place left and none to be made. A proxy's network is never full.
-    pub fn enter(&self, peer: IpAddr, is_proxy: bool, cut: Cut) -> Option<Place> {
+    pub fn enter(&self, peer: IpAddr, is_proxy: bool, cut: Cut) -> Option<SocketPlace> {
         let (network, bounds) = (subnet(peer), self.0.bounds);
         let mut table = self.table();
         let is_full = table.by_network.get(&network).copied().unwrap_or(0) >= bounds.per_network;
@@ -109,7 +109,7 @@ impl Sockets {
         };
         table.open.insert(number, open);
         table.wait(number, Some(SILENCE), bounds.waiting);
-        Some(Place(Socket {
+        Some(SocketPlace(Socket {
             sockets: self.clone(),
             number,
         }))
@@ -232,14 +232,14 @@ impl Drop for Held {
     }
 }
 
-impl Place {
+impl SocketPlace {
     /// For whoever handles its requests.
     pub fn socket(&self) -> Socket {
         self.0.clone()
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPlace {
     fn drop(&mut self) {
         let Socket { sockets, number } = &self.0;
         let mut table = sockets.table();
@@ -274,7 +274,7 @@ mod tests {
         per_network: 5,
     };
 
-    fn enter(sockets: &Sockets, peer: &str) -> (Option<Place>, Cut) {
+    fn enter(sockets: &Sockets, peer: &str) -> (Option<SocketPlace>, Cut) {
         let cut = Cut::default();
         let is_proxy = peer == "127.0.0.1";
         (

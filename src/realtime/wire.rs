@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::sockets::{Place, Socket, Sockets};
+use super::sockets::{Socket, SocketPlace, Sockets};
 
 /// The kernel's send buffer of a device (it reserves twice as much): one that does not read is noticed
 /// after this much, instead of the megabytes that autotuning allows. Other answers keep autotuning: with so
@@ -81,7 +81,7 @@ impl Cut {
 pub struct Wire {
     stream: TcpStream,
     cut: Cut,
-    place: Place,
+    place: SocketPlace,
 }
 
 impl Wire {

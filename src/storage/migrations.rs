@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Row};
 
 use super::error::{Fields, describe, is_transient};
-use super::{DatabaseConfig, DatabaseUrl, StorageError, pool, tls};
+use super::{DatabaseUrl, StorageConfig, StorageError, pool, tls};
 pub use files::{EXPECTED_VERSION, MIGRATIONS, Migration};
 pub use loss::{LiveNodes, Loss, Lost, live_nodes, loss_of_down};
 
@@ -119,7 +119,7 @@ pub enum FileMatch {
 ///
 /// # Errors
 /// [`StorageError::Migration`], or the database could not.
-pub async fn up(config: &DatabaseConfig, url: &DatabaseUrl) -> Result<Vec<i64>, StorageError> {
+pub async fn up(config: &StorageConfig, url: &DatabaseUrl) -> Result<Vec<i64>, StorageError> {
     up_with(config, url, MIGRATIONS).await
 }
 
@@ -128,7 +128,7 @@ pub async fn up(config: &DatabaseConfig, url: &DatabaseUrl) -> Result<Vec<i64>, 
 /// # Errors
 /// As [`up`].
 pub async fn up_with(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
     migrations: &[Migration],
 ) -> Result<Vec<i64>, StorageError> {
@@ -156,7 +156,7 @@ pub async fn up_with(
 /// # Errors
 /// [`StorageError::Migration`], or the database could not.
 pub async fn down(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
     steps: usize,
 ) -> Result<Vec<i64>, StorageError> {
@@ -181,7 +181,7 @@ pub async fn down(
 /// # Errors
 /// The database could not.
 pub async fn status(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
 ) -> Result<Vec<MigrationStatus>, StorageError> {
     let (work, connection) = connect(config, url).await?;
@@ -243,7 +243,7 @@ struct AppliedMigration {
 }
 
 impl Session {
-    async fn open(config: &DatabaseConfig, url: &DatabaseUrl) -> Result<Self, StorageError> {
+    async fn open(config: &StorageConfig, url: &DatabaseUrl) -> Result<Self, StorageError> {
         let (lock, lock_connection) = connect(config, url).await?;
         let (work, work_connection) = connect(config, url).await?;
         let session = Self {
@@ -346,7 +346,7 @@ impl Drop for Session {
 
 /// A connection as the schema's owner, without the pools' statement time-out: a migration may be long.
 pub(super) async fn connect(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
 ) -> Result<(Client, JoinHandle<()>), StorageError> {
     let mut target = url.parse()?;

@@ -60,7 +60,7 @@ impl fmt::Debug for DatabaseUrl {
 
 /// How to reach the database, and how long to wait for it.
 #[derive(Clone, Debug)]
-pub struct DatabaseConfig {
+pub struct StorageConfig {
     /// For the server itself: logs in as `hubbub_app`, which owns nothing.
     pub url: DatabaseUrl,
     /// For migrations: logs in as the schema's owner, who may create roles. `None`: somebody else
@@ -90,7 +90,7 @@ pub struct DatabaseConfig {
     pub ca_file: Option<PathBuf>,
 }
 
-impl DatabaseConfig {
+impl StorageConfig {
     /// The defaults for a database at `url`: those of the configuration.
     pub fn new(url: DatabaseUrl) -> Self {
         Self {
@@ -146,7 +146,7 @@ pub(super) enum PoolRole {
 }
 
 /// Opens a pool. Connects to nothing yet.
-pub(super) fn open(config: &DatabaseConfig, role: PoolRole) -> Result<Pool, StorageError> {
+pub(super) fn open(config: &StorageConfig, role: PoolRole) -> Result<Pool, StorageError> {
     let mut target = config.url.parse()?;
     let (name, size) = match role {
         PoolRole::App => ("hubbub", config.app_connections),
@@ -199,7 +199,7 @@ async fn tell(client: &ClientWrapper, statement: &str) -> Result<(), HookError> 
 }
 
 /// What every connection has in common.
-pub(super) fn settle(target: &mut Config, config: &DatabaseConfig, name: &str) {
+pub(super) fn settle(target: &mut Config, config: &StorageConfig, name: &str) {
     target
         .application_name(name)
         .connect_timeout(config.connect_timeout)
@@ -216,7 +216,7 @@ pub(super) fn settle(target: &mut Config, config: &DatabaseConfig, name: &str) {
 /// is planned once for each connection: planned for the arrays at hand, which is PostgreSQL's own choice,
 /// a batch took as long to plan as to run. And none of them is worth compiling, which the price put on a
 /// scan would bring about.
-fn session_setup(config: &DatabaseConfig, role: PoolRole) -> String {
+fn session_setup(config: &StorageConfig, role: PoolRole) -> String {
     let mut setup = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; SET timezone = 'UTC'; \
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_password_never_shows() {
-        let config = DatabaseConfig::new(DatabaseUrl::new("postgresql://u:s3cret@h/db"));
+        let config = StorageConfig::new(DatabaseUrl::new("postgresql://u:s3cret@h/db"));
         assert!(!format!("{config:?}").contains("s3cret"));
         let broken = DatabaseUrl::new("postgresql://u:s3cret@h:port/db")
             .parse()

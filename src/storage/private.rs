@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{DatabaseConfig, DatabaseUrl};
+use super::{DatabaseUrl, StorageConfig};
 use crate::folder;
 use cluster::Cluster;
 pub use error::PrivateError;
@@ -149,7 +149,7 @@ impl PrivateCluster {
     }
 
     /// How the server reaches it: as `hubbub_app`, with migrations as the superuser.
-    pub fn database_config(&self) -> DatabaseConfig {
+    pub fn database_config(&self) -> StorageConfig {
         config_on(&self.socket)
     }
 
@@ -211,15 +211,15 @@ impl JoinedCluster {
     }
 
     /// How to reach it.
-    pub fn database_config(&self) -> DatabaseConfig {
+    pub fn database_config(&self) -> StorageConfig {
         config_on(&self.0)
     }
 }
 
-fn config_on(socket: &SocketFolder) -> DatabaseConfig {
-    DatabaseConfig {
+fn config_on(socket: &SocketFolder) -> StorageConfig {
+    StorageConfig {
         migration_url: Some(socket.url(SUPERUSER, DATABASE)),
-        ..DatabaseConfig::new(socket.url(APP, DATABASE))
+        ..StorageConfig::new(socket.url(APP, DATABASE))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use hubbub_actors::ports::{Claim, ENDED_LOOK_BACK, Fence, PendingReply};
-use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{EndedReply, ErrorCode, NodeId, ReplyId, ReplyState, Seq, SessionId};
 use tokio_postgres::Row;
 

@@ -2,7 +2,9 @@
 
 use futures_util::future;
 use hubbub_actors::ports::{Fence, HandlerChange, NewSession, SessionRecord};
-use hubbub_protocol::{BotId, Epoch, Handler, Seq, SessionId, Timestamp, VisitorId, http::Session};
+use hubbub_protocol::{
+    BotId, Epoch, Seq, SessionHandler, SessionId, Timestamp, VisitorId, http::Session,
+};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -144,15 +146,15 @@ pub async fn change_handler(
 ) -> Result<Option<Fence>, StorageError> {
     let (mut id, mut name, mut since, mut reason) = (None, None, None, None);
     let handler = match &change.handler {
-        Handler::Bot => "bot",
-        Handler::Operator {
+        SessionHandler::Bot => "bot",
+        SessionHandler::Operator {
             id: of,
             name: named,
         } => {
             (id, name) = (Some(of), Some(named));
             "operator"
         }
-        Handler::Waiting {
+        SessionHandler::Waiting {
             since: at,
             reason: told,
         } => {
@@ -320,16 +322,16 @@ fn read(row: &Row) -> Result<Session, StorageError> {
     })
 }
 
-fn handler(fields: &Fields<'_>) -> Result<Handler, StorageError> {
+fn handler(fields: &Fields<'_>) -> Result<SessionHandler, StorageError> {
     Ok(match fields.get("handler")? {
-        "bot" => Handler::Bot,
-        "operator" => Handler::Operator {
+        "bot" => SessionHandler::Bot,
+        "operator" => SessionHandler::Operator {
             id: fields.get("handler_id")?,
             name: fields
                 .get::<Option<String>>("handler_name")?
                 .unwrap_or_default(),
         },
-        "waiting" => Handler::Waiting {
+        "waiting" => SessionHandler::Waiting {
             since: fields.get::<jiff::Timestamp>("waiting_since")?.into(),
             reason: fields.get("waiting_reason")?,
         },

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hubbub_protocol::{BotId, ClientMessageId, ServerFrame, SessionId};
 
 use crate::attack::{Outcome, Target};
@@ -32,9 +33,8 @@ const MEMORY: u64 = 64 * 1024;
 
 pub struct Bench {
     server: TestServer,
-    /// Who waits: a visitor of the attacker's own tenant, and another tenant.
-    victims: [Credentials; 2],
-    bots: [BotId; 2],
+    /// Who waits, and for whom: visitors of the attacker's own tenant, and as many of another tenant's.
+    victims: Vec<(Credentials, BotId)>,
 }
 
 /// What was noted.
@@ -47,23 +47,25 @@ pub struct Figures {
 }
 
 impl Bench {
-    /// Eight slots, and every limit as it is by default.
-    pub async fn start() -> Self {
-        let url = upstream::start();
-        let upstreams = format!(r#"[{{name="sim", base_url="{url}", model="m", slots=8}}]"#);
+    /// So many victims of either tenant, slots for six more, and every limit as it is by default.
+    pub async fn start(first_word: Duration, victims: usize) -> Self {
+        let (url, slots) = (upstream::start(first_word), 2 * victims + 6);
+        let upstreams = format!(r#"[{{name="sim", base_url="{url}", model="m", slots={slots}}}]"#);
         let server = tokio::task::spawn_blocking(move || {
             Setup::default().set("upstreams", upstreams).start()
         });
         let server = server.await.unwrap();
         let (key, other_bot) = another_tenant(&server).await;
         let own_bot = server.demo.bot;
-        let (_, token) = Caller::with(&server, None).visitor(own_bot).await;
-        let victims = [Credentials::Bearer(token), Credentials::Bearer(key)];
-        let bots = [own_bot, other_bot];
+        let mut all = Vec::new();
+        for _ in 0..victims {
+            let (_, token) = Caller::with(&server, None).visitor(own_bot).await;
+            all.push((Credentials::Bearer(token), own_bot));
+            all.push((Credentials::Bearer(key.clone()), other_bot));
+        }
         Self {
             server,
-            victims,
-            bots,
+            victims: all,
         }
     }
 
@@ -88,14 +90,10 @@ impl Bench {
     /// What the victims meet for a while.
     pub async fn measure(&self, during: Duration) -> Figures {
         let until = Instant::now() + during;
-        let [own, other] = &self.victims;
-        let (own, other, looked) = tokio::join!(
-            self.ask_until(until, own, self.bots[0]),
-            self.ask_until(until, other, self.bots[1]),
-            self.look_until(until),
-        );
-        let mut figures = looked;
-        for victim in [own, other] {
+        let victims = self.victims.iter();
+        let asking = join_all(victims.map(|(who, bot)| self.ask_until(until, who, *bot)));
+        let (asked, mut figures) = tokio::join!(asking, self.look_until(until));
+        for victim in asked {
             figures.acks.extend(victim.acks);
             figures.first_words.extend(victim.first_words);
         }
@@ -166,7 +164,11 @@ impl Bench {
 }
 
 impl Figures {
-    fn summary(&self) -> String {
+    pub fn first_word_p99(&self) -> Duration {
+        p99(&self.first_words)
+    }
+
+    pub fn summary(&self) -> String {
         format!(
             "{} questions, ack p99 {:?}, first word p99 {:?}, livez at most {:?}, {} KiB",
             self.acks.len(),

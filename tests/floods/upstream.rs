@@ -10,12 +10,12 @@ pub const THINK: &str = "ponder";
 /// A question with this word gets an end and nothing before it.
 pub const NOTHING: &str = "silence";
 
-const FIRST_WORD: Duration = Duration::from_millis(20);
 const NEXT_WORD: Duration = Duration::from_millis(5);
 const WORDS: usize = 12;
 
-/// Starts it on a thread of its own, which ends with the process; its base URL.
-pub fn start() -> String {
+/// Starts it on a thread of its own, which ends with the process; its base URL. The first word comes after
+/// so long.
+pub fn start(first_word: Duration) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -27,19 +27,19 @@ pub fn start() -> String {
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream));
+                tokio::spawn(answer(stream, first_word));
             }
         });
     });
     url
 }
 
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, first_word: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let question = read(&mut stream).await?;
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
-    tokio::time::sleep(FIRST_WORD).await;
+    tokio::time::sleep(first_word).await;
     let (delta, reason) = if question.contains(THINK) {
         (
             Some(r#"{"content":null,"reasoning_content":"hm"}"#),

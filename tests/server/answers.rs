@@ -24,7 +24,7 @@ fn last(request: &Value) -> &str {
 
 fn failure(
     ended: Result<hubbub_protocol::MessageFrame, ReplyState>,
-) -> hubbub_protocol::server::ErrorBody {
+) -> hubbub_protocol::reply::ErrorBody {
     match ended {
         Err(ReplyState::Failed { error }) => error,
         other => panic!("{other:?}"),

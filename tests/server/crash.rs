@@ -8,7 +8,7 @@ use hubbub_loadtest::simllm::{Behaviour, answer_text};
 use hubbub_protocol::client::Join;
 use hubbub_protocol::http::MessagePage;
 use hubbub_protocol::{
-    BotId, ClientMessageId, Handler, MessageFrame, Role, Seq, ServerFrame, SessionId,
+    BotId, ClientMessageId, MessageFrame, Role, Seq, ServerFrame, SessionHandler, SessionId,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -62,7 +62,9 @@ pub async fn chat_until_gone(
             Ok(ServerFrame::Message(message)) if message.role == Role::Assistant => message.session,
             Ok(ServerFrame::Reply(reply)) if is_end(&reply.state) => reply.session,
             // What was asked meanwhile had no answer to wait for.
-            Ok(ServerFrame::Handler(frame)) if frame.handler == Handler::Bot => frame.session,
+            Ok(ServerFrame::Handler(frame)) if frame.handler == SessionHandler::Bot => {
+                frame.session
+            }
             Ok(ServerFrame::Error(refused)) => panic!("{refused:?}"),
             Ok(ServerFrame::Bye(_)) => return (acknowledged, device.end().await),
             Ok(_) => continue,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hubbub::storage::NODE_LEASE;
 use hubbub_loadtest::simllm::Behaviour;
-use hubbub_protocol::{Handler, HandlerFrame, ServerFrame, SessionId};
+use hubbub_protocol::{HandlerFrame, ServerFrame, SessionHandler, SessionId};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
@@ -143,9 +143,9 @@ async fn assert_told(database: &tokio_postgres::Client, told: &[HandlerFrame]) {
         let (fence, handler): (i64, String) = (row.get(0), row.get(1));
         let told = i64::try_from(frame.fence).unwrap();
         let expected = match frame.handler {
-            Handler::Bot => "bot",
-            Handler::Operator { .. } => "operator",
-            Handler::Waiting { .. } => "waiting",
+            SessionHandler::Bot => "bot",
+            SessionHandler::Operator { .. } => "operator",
+            SessionHandler::Waiting { .. } => "waiting",
         };
         assert!(
             fence > told || (fence == told && handler == expected),

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use hubbub::storage::migrations::{self, MIGRATIONS};
-use hubbub::storage::{DatabaseConfig, DatabaseUrl};
+use hubbub::storage::{DatabaseUrl, StorageConfig};
 use hubbub_protocol::ErrorCode;
 
 use crate::client::{Caller, Device, in_time};
@@ -129,7 +129,7 @@ async fn a_schema_that_vanishes_under_a_live_server_is_unavailable_until_it_is_b
     device.ask(session, "before").await.unwrap();
     let run = server.data_dir().join("postgres/run");
     let url = DatabaseUrl::on_socket(run, "postgres", "hubbub");
-    let config = DatabaseConfig::new(url.clone());
+    let config = StorageConfig::new(url.clone());
     migrations::down(&config, &url, 99).await.unwrap();
 
     let caller = Caller::new(&server);

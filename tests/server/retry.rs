@@ -1,7 +1,7 @@
 //! A refusal that passes by itself says when to come back, by whatever door it is told.
 
 use hubbub_protocol::client::Join;
-use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{ErrorCode, ReplyState};
 use serde_json::{Value, json};
 

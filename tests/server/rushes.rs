@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use hubbub_loadtest::simllm::{self, Behaviour};
 use hubbub_protocol::client::{Send, SendMode, Stop};
-use hubbub_protocol::{ClientFrame, ClientMessageId, Handler, ReplyId, ServerFrame, SessionId};
+use hubbub_protocol::{
+    ClientFrame, ClientMessageId, ReplyId, ServerFrame, SessionHandler, SessionId,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
@@ -52,7 +54,7 @@ impl Witness {
             }
             ServerFrame::Delta(_) | ServerFrame::Reply(_) => true,
             ServerFrame::Handler(frame) => {
-                self.is_handled = matches!(frame.handler, Handler::Operator { .. });
+                self.is_handled = matches!(frame.handler, SessionHandler::Operator { .. });
                 false
             }
             ServerFrame::Error(error) => panic!("{error:?}"),

@@ -6,8 +6,8 @@ use hubbub_loadtest::simllm::Behaviour;
 use hubbub_protocol::client::{Escalate, Release, Takeover};
 use hubbub_protocol::http::{Page, Session};
 use hubbub_protocol::{
-    ClientFrame, ErrorCode, Handler, HandlerFrame, PrincipalKind, ReplyState, Role, ServerFrame,
-    SessionId,
+    ClientFrame, ErrorCode, HandlerFrame, PrincipalKind, ReplyState, Role, ServerFrame,
+    SessionHandler, SessionId,
 };
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ async fn after_a_takeover_no_device_is_shown_a_word_of_the_bots() {
         devices.push(device);
     }
     let mut olga = operator(server, "olga", "agent").await;
-    assert_eq!(olga.join(session).await.handler, Handler::Bot);
+    assert_eq!(olga.join(session).await.handler, SessionHandler::Bot);
     devices[0].say(session, "long").await.unwrap();
     let text = |frame| matches!(frame, ServerFrame::Delta(_)).then_some(());
     devices[0].until(text).await;
@@ -78,7 +78,7 @@ async fn after_a_takeover_no_device_is_shown_a_word_of_the_bots() {
     olga.send(&takeover(session)).await.unwrap();
     let told = handled(&mut olga).await;
     println!("taken over within {:?}", began.elapsed());
-    let by_olga = Handler::Operator {
+    let by_olga = SessionHandler::Operator {
         id: "olga".into(),
         name: "Olga".into(),
     };
@@ -118,7 +118,7 @@ async fn after_a_takeover_no_device_is_shown_a_word_of_the_bots() {
     assert_eq!(shown.json::<Session>().handler, by_olga);
 
     olga.send(&release(session)).await.unwrap();
-    assert_eq!(handled(&mut devices[0]).await.handler, Handler::Bot);
+    assert_eq!(handled(&mut devices[0]).await.handler, SessionHandler::Bot);
     devices[0].ask(session, "and now?").await.unwrap();
 }
 
@@ -140,7 +140,10 @@ async fn a_visitor_who_asks_for_a_person_waits_in_line_where_staff_sees_it() {
         });
         visitor.send(&escalate).await.unwrap();
         let told = handled(&mut visitor).await;
-        assert!(matches!(told.handler, Handler::Waiting { .. }), "{told:?}");
+        assert!(
+            matches!(told.handler, SessionHandler::Waiting { .. }),
+            "{told:?}"
+        );
         visitor.say(session, "hello?").await.unwrap();
         sessions.push(session);
         devices.push(visitor);
@@ -219,7 +222,7 @@ async fn a_role_gives_what_it_says_and_no_more() {
     assert_eq!(refused(&mut ivan).await, ErrorCode::Conflict);
     ada.send(&release(session)).await.unwrap();
     assert_eq!(handled(&mut device).await.fence, 1);
-    assert_eq!(handled(&mut device).await.handler, Handler::Bot);
+    assert_eq!(handled(&mut device).await.handler, SessionHandler::Bot);
 }
 
 #[tokio::test]
@@ -353,14 +356,14 @@ async fn whoever_wants_a_human_is_in_the_queue_once_and_so_is_whom_the_bot_faile
     visitor.say(asks, "I want a human").await.unwrap();
     assert!(matches!(
         handled(&mut visitor).await.handler,
-        Handler::Waiting { .. }
+        SessionHandler::Waiting { .. }
     ));
     visitor.say(asks, "I want a human, I said").await.unwrap();
     let failed = visitor.open(bot).await.session;
     visitor.ask(failed, "hello").await.unwrap_err();
     assert!(matches!(
         handled(&mut visitor).await.handler,
-        Handler::Waiting { .. }
+        SessionHandler::Waiting { .. }
     ));
 
     let waiting = caller.get("/v1/sessions?handler=waiting&limit=200").await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hubbub_loadtest::simllm::Behaviour;
-use hubbub_protocol::server::ErrorBody;
+use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{BotId, ErrorCode, SessionId};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;

@@ -162,7 +162,7 @@ async fn a_cluster_left_behind_is_replaced() {
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_typed_and_quick() {
-    let config = hubbub::storage::DatabaseConfig::new(hubbub::storage::DatabaseUrl::new(
+    let config = hubbub::storage::StorageConfig::new(hubbub::storage::DatabaseUrl::new(
         "postgresql://hubbub_app@127.0.0.1:1/hubbub",
     ));
     let start = now();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hubbub::storage::private::{PrivateCluster, PrivateOptions};
-use hubbub::storage::{DatabaseConfig, DatabaseUrl, Storage};
+use hubbub::storage::{DatabaseUrl, Storage, StorageConfig};
 
 use crate::postgres::{self, OwnFolder};
 
@@ -29,11 +29,11 @@ async fn a_connection_is_encrypted_and_verified() {
     let cluster = start(&folder.path(), &certificates, &format!("{named},{unnamed}")).await;
     let connect = async |host: &str, ca: Option<&PathBuf>| {
         let url = format!("postgresql://hubbub_app@{host}/hubbub?sslmode=require");
-        let config = DatabaseConfig {
+        let config = StorageConfig {
             ca_file: ca.cloned(),
             migration_url: Some(cluster.superuser_url("hubbub")),
             wait_timeout: Duration::from_secs(3),
-            ..DatabaseConfig::new(DatabaseUrl::new(url))
+            ..StorageConfig::new(DatabaseUrl::new(url))
         };
         Storage::connect(&config).await
     };

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hubbub::storage::private::{PrivateCluster, PrivateOptions};
-use hubbub::storage::{DatabaseConfig, DatabaseUrl, Storage, migrations};
+use hubbub::storage::{DatabaseUrl, Storage, StorageConfig, migrations};
 use tokio_postgres::{Client, NoTls};
 
 pub use crate::watchdog::OwnFolder;
@@ -32,7 +32,7 @@ pub struct TestDatabase {
     /// Its name.
     pub name: String,
     /// For `Storage::connect`, already migrated.
-    pub config: DatabaseConfig,
+    pub config: StorageConfig,
     /// As the superuser.
     pub owner_url: DatabaseUrl,
 }
@@ -60,7 +60,7 @@ async fn create(template: Option<&str>) -> TestDatabase {
         .unwrap();
     drop(guard);
     TestDatabase {
-        config: DatabaseConfig::new(shared.cluster.app_url(&name)),
+        config: StorageConfig::new(shared.cluster.app_url(&name)),
         owner_url: shared.cluster.superuser_url(&name),
         name,
     }

@@ -10,7 +10,7 @@ use hubbub_protocol::{ReplyClass, TenantId};
 
 use super::Request;
 use super::queue::{Charge, Cost, FairQueue, Usable};
-use super::state::Ticket;
+use super::state::RequestId;
 
 /// So many grants go to classes before one that waits, at most, then one to it.
 const FLOOR: u32 = 9;
@@ -39,7 +39,7 @@ impl Classes {
             .zip(self.queues().map(FairQueue::len))
     }
 
-    pub(crate) fn contains(&self, ticket: Ticket) -> bool {
+    pub(crate) fn contains(&self, ticket: RequestId) -> bool {
         self.queues().any(|queue| queue.contains(ticket))
     }
 
@@ -48,14 +48,14 @@ impl Classes {
         self.queues().flat_map(FairQueue::requests)
     }
 
-    pub(crate) fn push(&mut self, ticket: Ticket, request: Request, cost: Cost) {
+    pub(crate) fn push(&mut self, ticket: RequestId, request: Request, cost: Cost) {
         self.queue(request.class).push(ticket, request, cost);
     }
 
     /// Charges what is served without having waited.
     pub(crate) fn serve_at_once(
         &mut self,
-        ticket: Ticket,
+        ticket: RequestId,
         request: &Request,
         cost: Cost,
     ) -> Charge {
@@ -67,7 +67,7 @@ impl Classes {
     pub(crate) fn next<T>(
         &mut self,
         usable: impl Fn(&Request) -> Option<Usable<T>>,
-    ) -> Option<(Ticket, T, Charge)> {
+    ) -> Option<(RequestId, T, Charge)> {
         let mut order: Vec<usize> = (0..self.0.len()).collect();
         // Sorting is stable: whoever was passed over too often comes first, the others in their order.
         order.sort_by_key(|at| {
@@ -89,7 +89,7 @@ impl Classes {
     }
 
     /// Lets go of whoever does not wait any more.
-    pub(crate) fn retain(&mut self, keep: impl Fn(Ticket) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(RequestId) -> bool) {
         for class in &mut self.0 {
             class.queue.retain(&keep);
         }
@@ -98,7 +98,7 @@ impl Classes {
     /// Makes room for a request: lets go of the newest, of the last class, of whoever has more waiting for its
     /// weight than the request's tenant would have; else of what the tenant itself has in a later class. `None`:
     /// there is neither.
-    pub(crate) fn shed_for(&mut self, request: &Request) -> Option<Ticket> {
+    pub(crate) fn shed_for(&mut self, request: &Request) -> Option<RequestId> {
         let mut waiting: HashMap<TenantId, (usize, u32)> = HashMap::new();
         for (tenant, count, weight) in self.queues().flat_map(FairQueue::lines) {
             waiting.entry(tenant).or_insert((0, weight)).0 += count;
@@ -129,7 +129,7 @@ impl Classes {
     }
 
     /// Everything that waits, about in the order in which it would be served if everything could be.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Ticket, &Request)> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (RequestId, &Request)> {
         self.queues().flat_map(FairQueue::in_order)
     }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn push(classes: &mut Classes, ticket: u64, tenant: TenantId, class: ReplyClass) {
-        classes.push(Ticket(ticket), request(tenant, class), Cost(30));
+        classes.push(RequestId(ticket), request(tenant, class), Cost(30));
     }
 
     fn next(classes: &mut Classes) -> Option<u64> {
@@ -222,12 +222,20 @@ mod tests {
         push(&mut classes, 4, greedy, ReplyClass::Batch);
         push(&mut classes, 5, greedy, ReplyClass::Live);
         let of_modest = request(modest, ReplyClass::Batch);
-        assert_eq!(classes.shed_for(&of_modest), Some(Ticket(4)), "its batch");
-        assert_eq!(classes.shed_for(&of_modest), Some(Ticket(5)), "its newest");
+        assert_eq!(
+            classes.shed_for(&of_modest),
+            Some(RequestId(4)),
+            "its batch"
+        );
+        assert_eq!(
+            classes.shed_for(&of_modest),
+            Some(RequestId(5)),
+            "its newest"
+        );
         let of_greedy = request(greedy, ReplyClass::Live);
         assert_eq!(classes.shed_for(&of_greedy), None);
         push(&mut classes, 6, greedy, ReplyClass::Batch);
-        assert_eq!(classes.shed_for(&of_greedy), Some(Ticket(6)));
+        assert_eq!(classes.shed_for(&of_greedy), Some(RequestId(6)));
         let as_batch = request(greedy, ReplyClass::Batch);
         assert_eq!(classes.shed_for(&as_batch), None);
     }

@@ -21,7 +21,7 @@ const SPARE_WAIT: Duration = Duration::from_millis(100);
 
 /// How an attempt went, as far as the upstream's health goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Verdict {
     /// It wrote an answer.
     Answered,
     /// It took the request, and ended it for a reason that lies in the request.
@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
     Neutral,
 }
 
-impl From<UpstreamError> for Outcome {
+impl From<UpstreamError> for Verdict {
     fn from(error: UpstreamError) -> Self {
         match error {
             UpstreamError::Refused | UpstreamError::Filtered => Self::Responded,
@@ -105,7 +105,7 @@ impl Permit {
             index: self.index,
             generation: self.generation,
             returned: Returned {
-                outcome: Outcome::Answered,
+                outcome: Verdict::Answered,
                 ..self.returned.clone()
             },
             wait: self.held_since.elapsed(),
@@ -136,7 +136,7 @@ impl Permit {
         };
     }
 
-    pub(crate) fn release(mut self, outcome: Outcome) {
+    pub(crate) fn release(mut self, outcome: Verdict) {
         self.returned.outcome = outcome;
     }
 }

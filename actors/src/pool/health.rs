@@ -9,9 +9,9 @@ use std::time::Duration;
 use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::Verdict;
 use super::limit::Limit;
-use super::state::Ticket;
+use super::state::RequestId;
 
 /// Sessions whose attempts failed in a row, with no answer in between, that open the breaker.
 const BREAKER_SESSIONS: usize = 3;
@@ -39,7 +39,7 @@ enum Breaker {
     /// It does not until then; afterwards one attempt may find out whether it is back.
     Open { until: Instant },
     /// That attempt is running.
-    HalfOpen { probe: Ticket, since: Instant },
+    HalfOpen { probe: RequestId, since: Instant },
 }
 
 /// The set-up is wrong for requests that name this model (`None`: the upstream's own).
@@ -62,10 +62,10 @@ pub(crate) struct Health {
 /// A slot that comes back.
 #[derive(Clone, Debug)]
 pub(crate) struct Returned {
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: RequestId,
     pub(crate) session: SessionId,
     pub(crate) model: Option<String>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Verdict,
     pub(crate) used: Used,
 }
 
@@ -149,7 +149,7 @@ impl Health {
         }
     }
 
-    pub(super) fn occupy(&mut self, ticket: Ticket, now: Instant) {
+    pub(super) fn occupy(&mut self, ticket: RequestId, now: Instant) {
         self.busy += 1;
         if matches!(self.breaker, Breaker::Open { .. }) {
             self.breaker = Breaker::HalfOpen {
@@ -174,23 +174,23 @@ impl Health {
         let is_probe =
             matches!(self.breaker, Breaker::HalfOpen { probe, .. } if probe == returned.ticket);
         match returned.outcome {
-            Outcome::Answered => {
+            Verdict::Answered => {
                 self.set_aside.retain(|aside| aside.model != returned.model);
                 self.answered(is_probe)
             }
-            Outcome::Responded => is_probe.then(|| self.close()),
-            Outcome::Faulty => self.failed(now, returned.session, None, is_probe),
-            Outcome::Busy(pause) => {
+            Verdict::Responded => is_probe.then(|| self.close()),
+            Verdict::Faulty => self.failed(now, returned.session, None, is_probe),
+            Verdict::Busy(pause) => {
                 self.limit.overloaded(now);
                 self.failed(now, returned.session, pause, is_probe)
             }
-            Outcome::Misconfigured => {
+            Verdict::Misconfigured => {
                 // It is reached, and that is all a probe can find out.
                 let closed = is_probe.then(|| self.close());
                 self.set_aside_for(returned.model.as_deref(), now)
                     .or(closed)
             }
-            Outcome::Neutral => {
+            Verdict::Neutral => {
                 if is_probe {
                     self.breaker = Breaker::Open { until: now };
                 }

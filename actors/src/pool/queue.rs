@@ -7,29 +7,23 @@
 //! owed.
 //! After Sheng et al., "Fairness in Serving Large Language Models" (arXiv 2401.00588).
 
+mod counters;
+mod line;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::hash::Hash;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hubbub_protocol::{ReplyClass, SessionId, TenantId};
 
 use super::Request;
-use super::state::Ticket;
+use super::state::RequestId;
+use counters::{Counters, parts};
+use line::{Choice, Line, Waiting};
 
-/// Counters are kept in these parts of a token, so that weights divide them exactly enough.
-const PARTS: u64 = 1_000;
-
-/// How often a request may be passed over for another of its tenant, because what is free has read that one's
-/// conversation before.
-const PASSED_AT_MOST: u32 = 32;
-
-/// Most that have left whose counters are kept: each operation looks at all of them.
-const LEFT_AT_MOST: usize = 1_024;
-
-/// As many are looked at for that.
-const LOOKED_AT: usize = 64;
+/// As many other tenants are looked at for one that is at home in what is free.
+const OTHERS_LOOKED_AT: usize = 16;
 
 /// Something that a waiting request can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +55,7 @@ impl Cost {
 /// Who was served for whom, to be corrected once what it took is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Charge {
-    ticket: Ticket,
+    ticket: RequestId,
     tenant: TenantId,
     session: SessionId,
     class: ReplyClass,
@@ -99,71 +93,7 @@ pub(crate) struct FairQueue {
     tenants: Counters<TenantId>,
     lines: HashMap<TenantId, Line>,
     /// Where each request waits.
-    waiting: HashMap<Ticket, (TenantId, u64)>,
-}
-
-/// One tenant's.
-#[derive(Debug, Default)]
-struct Line {
-    sessions: Counters<SessionId>,
-    /// By their session's counter when they came, then in order of arrival.
-    waiting: BTreeMap<(u64, Ticket), Waiting>,
-    weight: u32,
-    /// Of all that wait.
-    cost: u64,
-}
-
-impl Line {
-    fn is_here(&self) -> bool {
-        self.sessions.0.values().any(Counter::is_here)
-    }
-
-    /// The first for which there is something. Where that is not its home it lets others go before, a limited
-    /// number of times: one that is at home there, or the one that has least to be read again.
-    fn next<T>(
-        &mut self,
-        usable: impl Fn(&Request) -> Option<Usable<T>>,
-    ) -> Option<((u64, Ticket), T)> {
-        let mut candidates = self
-            .waiting
-            .iter()
-            .filter_map(
-                |(
-                    key,
-                    Waiting {
-                        request, passed, ..
-                    },
-                )| {
-                    Some((*key, request.input_tokens, *passed, usable(request)?))
-                },
-            )
-            .take(LOOKED_AT);
-        let (first, tokens, passed, found) = candidates.next()?;
-        let mut best = (first, tokens, found.what);
-        if !found.is_home && passed < PASSED_AT_MOST {
-            for (key, tokens, _, found) in candidates {
-                if found.is_home || tokens < best.1 {
-                    best = (key, tokens, found.what);
-                }
-                if found.is_home {
-                    break;
-                }
-            }
-        }
-        let (key, _, what) = best;
-        if key != first {
-            self.waiting.get_mut(&first)?.passed += 1;
-        }
-        Some((key, what))
-    }
-}
-
-#[derive(Debug)]
-struct Waiting {
-    request: Request,
-    cost: Cost,
-    /// How often one of its tenant was served before its turn.
-    passed: u32,
+    waiting: HashMap<RequestId, (TenantId, u64)>,
 }
 
 impl FairQueue {
@@ -171,7 +101,7 @@ impl FairQueue {
         self.waiting.len()
     }
 
-    pub(crate) fn contains(&self, ticket: Ticket) -> bool {
+    pub(crate) fn contains(&self, ticket: RequestId) -> bool {
         self.waiting.contains_key(&ticket)
     }
 
@@ -181,7 +111,7 @@ impl FairQueue {
         lines.flat_map(|line| line.waiting.values().map(|waiting| &waiting.request))
     }
 
-    pub(crate) fn push(&mut self, ticket: Ticket, request: Request, cost: Cost) {
+    pub(crate) fn push(&mut self, ticket: RequestId, request: Request, cost: Cost) {
         let tenant = request.tenant;
         let (line, turn) = self.enter(&request);
         line.cost = line.cost.saturating_add(cost.0);
@@ -191,6 +121,7 @@ impl FairQueue {
                 request,
                 cost,
                 passed: 0,
+                yielded: 0,
             },
         );
         self.waiting.insert(ticket, (tenant, turn));
@@ -199,7 +130,7 @@ impl FairQueue {
     /// Charges what is served without having waited.
     pub(crate) fn serve_at_once(
         &mut self,
-        ticket: Ticket,
+        ticket: RequestId,
         request: &Request,
         cost: Cost,
     ) -> Charge {
@@ -207,27 +138,50 @@ impl FairQueue {
         self.serve(ticket, request, cost)
     }
 
-    /// Takes the next request for which `usable` finds something, with what that is. Which tenant is next does
-    /// not depend on what is free; which of its sessions may, for a while.
+    /// Takes the next request for which `usable` finds something, with what that is. Whoever's turn it is waits a
+    /// little for its home, while others go before who are at home in what is free.
     pub(crate) fn next<T>(
         &mut self,
         usable: impl Fn(&Request) -> Option<Usable<T>>,
-    ) -> Option<(Ticket, T, Charge)> {
+    ) -> Option<(RequestId, T, Charge)> {
         let mut tenants: Vec<_> = self.fronts().collect();
         tenants.sort_unstable();
-        let (tenant, (key, found)) = tenants
-            .into_iter()
-            .find_map(|(.., tenant)| Some((tenant, self.lines.get_mut(&tenant)?.next(&usable)?)))?;
+        let of_tenant = |(.., tenant): (_, _, TenantId)| {
+            Some((tenant, self.lines.get(&tenant)?.choose(&usable)?))
+        };
+        let mut choices = tenants.into_iter().filter_map(of_tenant);
+        let (first, choice) = choices.next()?;
+        let is_home = |(_, other): &(TenantId, Choice<T>)| other.found.is_home;
+        let other = (!choice.found.is_home && choice.yields)
+            .then(|| choices.take(OTHERS_LOOKED_AT).find(is_home))
+            .flatten();
+        let (tenant, choice) = match other {
+            Some(other) => {
+                self.waiting_mut(first, choice.first)?.yielded += 1;
+                other
+            }
+            None => (first, choice),
+        };
+        let Choice {
+            first, key, found, ..
+        } = choice;
+        if key != first {
+            self.waiting_mut(tenant, first)?.passed += 1;
+        }
         let line = self.lines.get_mut(&tenant)?;
         let Waiting { request, cost, .. } = line.waiting.remove(&key)?;
         line.cost = line.cost.saturating_sub(cost.0);
         self.waiting.remove(&key.1);
         let charge = self.serve(key.1, &request, cost);
-        Some((key.1, found, charge))
+        Some((key.1, found.what, charge))
+    }
+
+    fn waiting_mut(&mut self, tenant: TenantId, key: (u64, RequestId)) -> Option<&mut Waiting> {
+        self.lines.get_mut(&tenant)?.waiting.get_mut(&key)
     }
 
     /// Lets go of whoever does not wait any more.
-    pub(crate) fn retain(&mut self, keep: impl Fn(Ticket) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(RequestId) -> bool) {
         let gone = self.waiting.keys().filter(|ticket| !keep(**ticket));
         for ticket in gone.copied().collect::<Vec<_>>() {
             self.remove(ticket);
@@ -241,7 +195,7 @@ impl FairQueue {
     }
 
     /// Lets go of a tenant's newest.
-    pub(crate) fn shed(&mut self, tenant: TenantId) -> Option<Ticket> {
+    pub(crate) fn shed(&mut self, tenant: TenantId) -> Option<RequestId> {
         let waiting = self.lines.get(&tenant)?.waiting.keys();
         let newest = waiting.map(|(_, ticket)| *ticket).max()?;
         self.remove(newest);
@@ -274,7 +228,7 @@ impl FairQueue {
     }
 
     /// Everything that waits, in the order in which it would be served if everything could be.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Ticket, &Request)> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (RequestId, &Request)> {
         let line_of = |(_, _, tenant)| {
             let line = self.lines.get(&tenant)?;
             Some((tenant, (line.waiting.iter().peekable(), line.weight)))
@@ -294,7 +248,7 @@ impl FairQueue {
     }
 
     /// Those who wait: what they were given, who is first in their line, and whose line it is.
-    fn fronts(&self) -> impl Iterator<Item = (u64, Ticket, TenantId)> {
+    fn fronts(&self) -> impl Iterator<Item = (u64, RequestId, TenantId)> {
         self.tenants.waiting().filter_map(|(value, tenant)| {
             let ((_, first), _) = self.lines.get(&tenant)?.waiting.first_key_value()?;
             Some((value, *first, tenant))
@@ -311,7 +265,7 @@ impl FairQueue {
         (line, turn)
     }
 
-    fn serve(&mut self, ticket: Ticket, request: &Request, cost: Cost) -> Charge {
+    fn serve(&mut self, ticket: RequestId, request: &Request, cost: Cost) -> Charge {
         let charge = Charge {
             ticket,
             tenant: request.tenant,
@@ -327,7 +281,7 @@ impl FairQueue {
         charge
     }
 
-    fn remove(&mut self, ticket: Ticket) {
+    fn remove(&mut self, ticket: RequestId) {
         let Some((tenant, turn)) = self.waiting.remove(&ticket) else {
             return;
         };
@@ -344,131 +298,6 @@ impl FairQueue {
     fn forget(&mut self, tenant: TenantId) {
         if !self.lines.get(&tenant).is_some_and(Line::is_here) {
             self.lines.remove(&tenant);
-        }
-    }
-}
-
-fn parts(cost: Cost, weight: u32) -> u64 {
-    cost.0.saturating_mul(PARTS) / u64::from(weight.max(1))
-}
-
-/// What each was given.
-#[derive(Debug)]
-struct Counters<K>(HashMap<K, Counter>);
-
-#[derive(Debug, Default)]
-struct Counter {
-    /// What was charged, for its weight.
-    value: u64,
-    weight: u32,
-    waiting: usize,
-    served: HashMap<Ticket, (Cost, Progress)>,
-}
-
-impl Counter {
-    fn is_here(&self) -> bool {
-        self.waiting > 0 || !self.served.is_empty()
-    }
-
-    /// What was done, of what was charged.
-    fn done(&self) -> u64 {
-        let left = |(cost, done): &(Cost, Progress)| {
-            parts(*cost, self.weight).cast_signed() - parts(done.done(), self.weight).cast_signed()
-        };
-        let left: i64 = self.served.values().map(left).sum();
-        self.value.saturating_add_signed(-left)
-    }
-}
-
-impl<K> Default for Counters<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Copy + Eq + Hash> Counters<K> {
-    /// Those who wait, with what they were given.
-    fn waiting(&self) -> impl Iterator<Item = (u64, K)> {
-        let waiting = self.0.iter().filter(|(_, counter)| counter.waiting > 0);
-        waiting.map(|(key, counter)| (counter.value, *key))
-    }
-
-    /// Where whoever comes begins: at the least that was done for one who waits; if nobody does, nobody is
-    /// owed anything by those who are served.
-    fn lift(&self) -> u64 {
-        let (waiting, served): (Vec<&Counter>, Vec<&Counter>) = self
-            .0
-            .values()
-            .filter(|counter| counter.is_here())
-            .partition(|counter| counter.waiting > 0);
-        let least = waiting.into_iter().map(Counter::done).min();
-        let most = || served.into_iter().map(Counter::done).max();
-        least.or_else(most).unwrap_or_default()
-    }
-
-    /// What somebody was given; at least what they are lifted to, if they do not wait already.
-    fn value(&self, key: K) -> u64 {
-        match self.0.get(&key) {
-            Some(counter) if counter.waiting > 0 => counter.value,
-            Some(counter) => counter.value.max(self.lift()),
-            None => self.lift(),
-        }
-    }
-
-    /// One more of its requests waits; what it was given so far.
-    fn wait(&mut self, key: K, weight: u32) -> u64 {
-        let value = self.value(key);
-        let counter = self.0.entry(key).or_default();
-        counter.value = value;
-        counter.weight = weight;
-        counter.waiting += 1;
-        value
-    }
-
-    fn leave(&mut self, key: K) {
-        if let Some(counter) = self.0.get_mut(&key) {
-            counter.waiting = counter.waiting.saturating_sub(1);
-        }
-        self.forget();
-    }
-
-    fn serve(&mut self, key: K, charge: &Charge) {
-        if let Some(counter) = self.0.get_mut(&key) {
-            let amount = parts(charge.cost, counter.weight);
-            counter.waiting = counter.waiting.saturating_sub(1);
-            counter.value = counter.value.saturating_add(amount);
-            let served = (charge.cost, charge.done.clone());
-            counter.served.insert(charge.ticket, served);
-        }
-    }
-
-    fn settle(&mut self, key: K, charge: &Charge, actual: Cost) {
-        if let Some(counter) = self.0.get_mut(&key)
-            && let Some((cost, _)) = counter.served.remove(&charge.ticket)
-        {
-            let (charged, actual) = (parts(cost, counter.weight), parts(actual, counter.weight));
-            counter.value = counter.value.saturating_add(actual).saturating_sub(charged);
-        }
-        self.forget();
-    }
-
-    /// What was given counts for as long as somebody else might be given less: until all have caught up, or
-    /// nobody is there. While more keep coming than can be served nobody catches up; then whoever left with the
-    /// least is forgotten.
-    fn forget(&mut self) {
-        let lift = self.lift();
-        self.0
-            .retain(|_, counter| counter.is_here() || counter.value > lift);
-        if !self.0.values().any(Counter::is_here) {
-            self.0.clear();
-        }
-        let left = |counter: &&Counter| !counter.is_here();
-        if self.0.values().filter(left).count() > LEFT_AT_MOST {
-            let mut values: Vec<u64> = self.0.values().filter(left).map(|c| c.value).collect();
-            let (_, middle, _) = values.select_nth_unstable(LEFT_AT_MOST / 2);
-            let middle = *middle;
-            self.0
-                .retain(|_, counter| counter.is_here() || counter.value > middle);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::classes::Classes;
 use super::health::{Change, Health, Returned};
 use super::prediction::Predictions;
 use super::queue::{Charge, Cost, Progress, Usable};
-use super::{Outcome, Place, Request};
+use super::{Place, Request, Verdict};
 
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
@@ -21,15 +21,15 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Somebody who asked for a slot; also names the attempt that is made with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u64);
+pub struct RequestId(pub(super) u64);
 
 /// The answer to somebody who asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Admission {
+pub(crate) enum Admitted {
     /// Go ahead with this upstream.
-    Granted(Ticket, usize),
+    Granted(RequestId, usize),
     /// Wait here.
-    Queued(Ticket, Place),
+    Queued(RequestId, Place),
     /// The queue is full; this long until there may be room.
     Full(Duration),
     /// No upstream of the route exists.
@@ -43,10 +43,10 @@ pub(crate) struct PoolState {
     queue: Classes,
     queue_len: usize,
     /// Slots that are held, with what was charged for them.
-    held_for: HashMap<Ticket, (Charge, BotId)>,
+    held_for: HashMap<RequestId, (Charge, BotId)>,
     predictions: Predictions,
     /// Those who were to wait and made room for others.
-    shed: Vec<Ticket>,
+    shed: Vec<RequestId>,
     next_ticket: u64,
     /// Moving average of how long a slot is held.
     held: Duration,
@@ -66,12 +66,12 @@ impl PoolState {
         }
     }
 
-    pub(crate) fn admit(&mut self, now: Instant, request: Request) -> Admission {
+    pub(crate) fn admit(&mut self, now: Instant, request: Request) -> Admitted {
         if request.route.is_empty() {
-            return Admission::NoUpstream;
+            return Admitted::NoUpstream;
         }
         if let Some((ticket, index)) = self.admit_at_once(now, &request) {
-            return Admission::Granted(ticket, index);
+            return Admitted::Granted(ticket, index);
         }
         if self.queue.len() >= self.queue_len {
             // Who has more than its share makes room.
@@ -79,7 +79,7 @@ impl PoolState {
             match shed {
                 Some(ticket) => self.shed.push(ticket),
                 None => {
-                    return Admission::Full(self.place(now, self.queue.len(), &request.route).eta);
+                    return Admitted::Full(self.place(now, self.queue.len(), &request.route).eta);
                 }
             }
         }
@@ -88,7 +88,7 @@ impl PoolState {
         let cost = self.predictions.cost(&request);
         let ticket = self.ticket();
         self.queue.push(ticket, request, cost);
-        Admission::Queued(ticket, place)
+        Admitted::Queued(ticket, place)
     }
 
     /// Gives a slot that is free. Nobody overtakes: it goes to the queue first, unless nobody in it can use it.
@@ -96,7 +96,7 @@ impl PoolState {
         &mut self,
         now: Instant,
         request: &Request,
-    ) -> Option<(Ticket, usize)> {
+    ) -> Option<(RequestId, usize)> {
         // Looked up in this order, because a queue is long only while nothing is free.
         let index = self.pick(now, request)?;
         if self.anyone_could_use(now, &request.route) {
@@ -109,14 +109,14 @@ impl PoolState {
         Some((ticket, index))
     }
 
-    fn ticket(&mut self) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
+    fn ticket(&mut self) -> RequestId {
+        let ticket = RequestId(self.next_ticket);
         self.next_ticket += 1;
         ticket
     }
 
     /// Those who made room for others since the last time, and wait no more.
-    pub(crate) fn take_shed(&mut self) -> Vec<Ticket> {
+    pub(crate) fn take_shed(&mut self) -> Vec<RequestId> {
         std::mem::take(&mut self.shed)
     }
 
@@ -132,11 +132,11 @@ impl PoolState {
             let used = returned.used;
             let actual = Cost::of(used.input, used.output);
             self.queue.settle(&charge, actual);
-            if returned.outcome == Outcome::Answered {
+            if returned.outcome == Verdict::Answered {
                 self.predictions.learn(bot, used.output);
             }
         }
-        if returned.outcome == Outcome::Answered {
+        if returned.outcome == Verdict::Answered {
             self.held = (self.held * 7 + held) / 8;
         }
         self.upstreams.get_mut(index)?.release(now, returned)
@@ -159,8 +159,8 @@ impl PoolState {
     pub(crate) fn next_grant(
         &mut self,
         now: Instant,
-        gone: impl Fn(Ticket) -> bool,
-    ) -> Option<(Ticket, usize)> {
+        gone: impl Fn(RequestId) -> bool,
+    ) -> Option<(RequestId, usize)> {
         // Also while no slot is free: whoever left must not keep others out of the queue.
         self.queue.retain(|ticket| !gone(ticket));
         if !self.upstreams.iter().any(|upstream| upstream.is_free(now)) {
@@ -181,17 +181,17 @@ impl PoolState {
     }
 
     /// Where to note how much of what was granted is done.
-    pub(crate) fn progress(&self, ticket: Ticket) -> Progress {
+    pub(crate) fn progress(&self, ticket: RequestId) -> Progress {
         let held = self.held_for.get(&ticket);
         held.map(|(charge, _)| charge.progress())
             .unwrap_or_default()
     }
 
-    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
+    pub(crate) fn is_waiting(&self, ticket: RequestId) -> bool {
         self.queue.contains(ticket)
     }
 
-    pub(crate) fn places(&self, now: Instant) -> impl Iterator<Item = (Ticket, Place)> {
+    pub(crate) fn places(&self, now: Instant) -> impl Iterator<Item = (RequestId, Place)> {
         let in_order = self.queue.in_order().enumerate();
         in_order.map(move |(at, (ticket, request))| (ticket, self.place(now, at, &request.route)))
     }
@@ -256,7 +256,7 @@ impl PoolState {
         request.home == Some(index) || !home.is_some_and(works)
     }
 
-    fn occupy(&mut self, now: Instant, ticket: Ticket, index: usize, held: (Charge, BotId)) {
+    fn occupy(&mut self, now: Instant, ticket: RequestId, index: usize, held: (Charge, BotId)) {
         self.held_for.insert(ticket, held);
         if let Some(upstream) = self.upstreams.get_mut(index) {
             upstream.occupy(ticket, now);

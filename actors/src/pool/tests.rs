@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use hubbub_protocol::{BotId, TenantId};
+use hubbub_protocol::{BotId, ReplyClass, TenantId};
 use proptest::prelude::*;
 
 use super::health::Health;
@@ -39,14 +39,14 @@ fn of(session: SessionId, route: &[usize]) -> Request {
 fn asked(pool: &mut PoolState, now: Instant, request: Request) -> (Returned, usize) {
     let session = request.session;
     let model = request.model.clone();
-    let Admission::Granted(ticket, index) = pool.admit(now, request) else {
+    let Admitted::Granted(ticket, index) = pool.admit(now, request) else {
         panic!("not granted: {pool:?}")
     };
     let returned = Returned {
         ticket,
         session,
         model,
-        outcome: Outcome::Neutral,
+        outcome: Verdict::Neutral,
         used: Used::default(),
     };
     (returned, index)
@@ -56,7 +56,7 @@ fn end(
     pool: &mut PoolState,
     now: Instant,
     (returned, index): (Returned, usize),
-    outcome: Outcome,
+    outcome: Verdict,
 ) -> Option<Change> {
     let returned = Returned {
         outcome,
@@ -66,7 +66,7 @@ fn end(
 }
 
 /// Asks the upstreams of the route, sees which one, and how it goes.
-fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Outcome) -> usize {
+fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Verdict) -> usize {
     let granted = asked(pool, now, request);
     let index = granted.1;
     end(pool, now, granted, outcome);
@@ -76,7 +76,7 @@ fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Outcome) -
 /// An upstream that fails three sessions.
 fn open(pool: &mut PoolState, now: Instant) {
     for _ in 0..3 {
-        assert_eq!(ask(pool, now, any(&[0]), Outcome::Faulty), 0);
+        assert_eq!(ask(pool, now, any(&[0]), Verdict::Faulty), 0);
     }
 }
 
@@ -86,20 +86,20 @@ fn slots_go_in_order_of_arrival_and_the_queue_is_bounded() {
     let mut pool = pool_of(&[1], 2);
     let request = any(&[0]);
     let first = asked(&mut pool, now, request.clone());
-    let Admission::Queued(second, place) = pool.admit(now, request.clone()) else {
+    let Admitted::Queued(second, place) = pool.admit(now, request.clone()) else {
         panic!()
     };
     assert_eq!(place.position, 1);
-    let Admission::Queued(third, place) = pool.admit(now, request.clone()) else {
+    let Admitted::Queued(third, place) = pool.admit(now, request.clone()) else {
         panic!()
     };
     assert_eq!(place.position, 2);
-    assert!(matches!(pool.admit(now, request), Admission::Full(_)));
+    assert!(matches!(pool.admit(now, request), Admitted::Full(_)));
 
     assert_eq!(pool.next_grant(now, |_| false), None);
-    end(&mut pool, now, first.clone(), Outcome::Answered);
+    end(&mut pool, now, first.clone(), Verdict::Answered);
     assert_eq!(pool.next_grant(now, |_| false), Some((second, 0)));
-    end(&mut pool, now, first, Outcome::Answered);
+    end(&mut pool, now, first, Verdict::Answered);
     assert_eq!(pool.next_grant(now, |_| false), Some((third, 0)));
 }
 
@@ -117,7 +117,7 @@ fn an_upstream_that_keeps_failing_is_left_alone_and_tried_again_later() {
         1,
         "half-open lets one attempt through"
     );
-    end(&mut pool, later, probe, Outcome::Answered);
+    end(&mut pool, later, probe, Verdict::Answered);
     assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 0);
 }
 
@@ -133,10 +133,10 @@ fn a_probe_waits_for_no_stream_and_is_alone() {
     assert_eq!(probe.1, 0, "one of four slots is busy");
     assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 1, "only one probe");
     // How the old stream ends says nothing of requests that are sent now.
-    assert_eq!(end(&mut pool, later, streaming, Outcome::Answered), None);
+    assert_eq!(end(&mut pool, later, streaming, Verdict::Answered), None);
     assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 1);
     assert_eq!(
-        end(&mut pool, later, probe, Outcome::Responded),
+        end(&mut pool, later, probe, Verdict::Responded),
         Some(Change::Closed)
     );
     assert_eq!(asked(&mut pool, later, any(&[0, 1])).1, 0);
@@ -149,11 +149,11 @@ fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
     let mut pool = pool_of(&[4], 2);
     open(&mut pool, now);
     let later = now + Duration::from_secs(6);
-    assert_eq!(ask(&mut pool, later, any(&[0]), Outcome::Neutral), 0);
+    assert_eq!(ask(&mut pool, later, any(&[0]), Verdict::Neutral), 0);
     let probe = asked(&mut pool, later, any(&[0]));
     // Its first word is enough: others do not wait for its last.
     let words = Returned {
-        outcome: Outcome::Answered,
+        outcome: Verdict::Answered,
         ..probe.0
     };
     assert_eq!(
@@ -169,13 +169,13 @@ fn one_session_whose_prompt_always_fails_keeps_nobody_away() {
     let now = Instant::now();
     let mut pool = pool_of(&[4], 2);
     let session = SessionId::generate();
-    for outcome in [Outcome::Faulty, Outcome::Responded].repeat(20) {
+    for outcome in [Verdict::Faulty, Verdict::Responded].repeat(20) {
         assert_eq!(ask(&mut pool, now, of(session, &[0]), outcome), 0);
     }
     assert!(!pool.upstreams().iter().any(Health::is_open));
     // Neither do prompts that it refuses, whoever sends them.
     for _ in 0..20 {
-        assert_eq!(ask(&mut pool, now, any(&[0]), Outcome::Responded), 0);
+        assert_eq!(ask(&mut pool, now, any(&[0]), Verdict::Responded), 0);
     }
     asked(&mut pool, now, any(&[0]));
 }
@@ -186,7 +186,7 @@ fn a_session_that_an_upstream_failed_lately_asks_another_first() {
     let now = Instant::now();
     let mut pool = pool_of(&[4, 4], 2);
     let session = SessionId::generate();
-    let fails = Outcome::Faulty;
+    let fails = Verdict::Faulty;
     assert_eq!(ask(&mut pool, now, of(session, &[0, 1]), fails), 0);
     assert_eq!(asked(&mut pool, now, of(session, &[0, 1])).1, 1);
     assert_eq!(
@@ -205,12 +205,12 @@ fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
     let mut pool = pool_of(&[4, 1], 2);
     let wrong = asked(&mut pool, now, any(&[0, 1]));
     assert_eq!(wrong.1, 0);
-    let change = end(&mut pool, now, wrong, Outcome::Misconfigured);
+    let change = end(&mut pool, now, wrong, Verdict::Misconfigured);
     assert_eq!(change, Some(Change::SetAside));
     let busy = asked(&mut pool, now, any(&[0, 1]));
     assert_eq!(busy.1, 1);
     assert!(
-        matches!(pool.admit(now, any(&[0, 1])), Admission::Queued(..)),
+        matches!(pool.admit(now, any(&[0, 1])), Admitted::Queued(..)),
         "the other is in service, though it is full"
     );
     assert_eq!(
@@ -220,11 +220,11 @@ fn an_upstream_whose_set_up_is_wrong_is_asked_after_the_others_and_told_once() {
     );
     // Alone it is asked: it says at once what is wrong, and perhaps it was put right.
     let again = asked(&mut pool, now, any(&[0]));
-    assert_eq!(end(&mut pool, now, again, Outcome::Misconfigured), None);
+    assert_eq!(end(&mut pool, now, again, Verdict::Misconfigured), None);
     let later = now + Duration::from_secs(61);
     let again = asked(&mut pool, later, any(&[0, 1]));
     assert_eq!(again.1, 0, "asked again after a while");
-    assert_eq!(end(&mut pool, later, again, Outcome::Answered), None);
+    assert_eq!(end(&mut pool, later, again, Verdict::Answered), None);
     assert!(!pool.upstreams()[0].is_open());
     assert!(!pool.upstreams()[0].is_set_aside_for_any(later));
 }
@@ -238,7 +238,7 @@ fn a_model_that_an_upstream_does_not_have_keeps_no_other_model_away() {
         model: Some("no-such-model".into()),
         ..any(&[0, 1])
     };
-    let wrong = Outcome::Misconfigured;
+    let wrong = Verdict::Misconfigured;
     assert_eq!(ask(&mut pool, now, unknown.clone(), wrong), 0);
     assert_eq!(asked(&mut pool, now, any(&[0, 1])).1, 0);
     assert_eq!(asked(&mut pool, now, unknown).1, 1);
@@ -250,7 +250,7 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
     let now = Instant::now();
     let mut pool = pool_of(&[4, 1], 9);
     open(&mut pool, now);
-    let Admission::Queued(ticket, place) = pool.admit(now, any(&[0])) else {
+    let Admitted::Queued(ticket, place) = pool.admit(now, any(&[0])) else {
         panic!()
     };
     assert!(place.paused);
@@ -260,11 +260,11 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
     assert_eq!((place.paused, place.eta), (true, Duration::from_secs(3)));
     // Where another takes requests, one waits for that one.
     let busy = asked(&mut pool, now, any(&[0, 1]));
-    let Admission::Queued(_, place) = pool.admit(now, any(&[0, 1])) else {
+    let Admitted::Queued(_, place) = pool.admit(now, any(&[0, 1])) else {
         panic!()
     };
     assert!(!place.paused);
-    end(&mut pool, now, busy, Outcome::Neutral);
+    end(&mut pool, now, busy, Verdict::Neutral);
     let later = now + Duration::from_secs(5);
     assert_eq!(pool.next_grant(later, |_| false), Some((ticket, 0)));
 }
@@ -273,10 +273,10 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
 fn an_upstream_that_says_for_how_long_is_left_alone_so_long() {
     let now = Instant::now();
     let mut pool = pool_of(&[4], 2);
-    let busy = Outcome::Busy(Some(Duration::from_secs(20)));
+    let busy = Verdict::Busy(Some(Duration::from_secs(20)));
     ask(&mut pool, now, any(&[0]), busy);
     let soon = now + Duration::from_secs(19);
-    assert!(matches!(pool.admit(soon, any(&[0])), Admission::Queued(..)));
+    assert!(matches!(pool.admit(soon, any(&[0])), Admitted::Queued(..)));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_retry_goes_elsewhere_if_it_can() {
 #[test]
 fn a_route_without_upstreams_is_refused() {
     let mut pool = pool_of(&[1], 2);
-    assert_eq!(pool.admit(Instant::now(), any(&[])), Admission::NoUpstream);
+    assert_eq!(pool.admit(Instant::now(), any(&[])), Admitted::NoUpstream);
 }
 
 proptest! {
@@ -309,13 +309,13 @@ proptest! {
         let now = Instant::now();
         let upstreams = slots.len();
         let mut pool = pool_of(&slots, 8);
-        let mut held: Vec<(Ticket, usize)> = Vec::new();
+        let mut held: Vec<(RequestId, usize)> = Vec::new();
         let mut served = HashSet::new();
         let mut last_granted = None;
         let route: Vec<usize> = (0..upstreams).collect();
         for (ask, pick) in steps {
             if ask {
-                if let Admission::Granted(ticket, index) = pool.admit(now, any(&route)) {
+                if let Admitted::Granted(ticket, index) = pool.admit(now, any(&route)) {
                     prop_assert!(served.insert(ticket));
                     prop_assert!(pool.waiting() == 0);
                     held.push((ticket, index));
@@ -323,7 +323,7 @@ proptest! {
             } else if !held.is_empty() {
                 let (ticket, index) = held.swap_remove(pick % held.len());
                 let (session, model) = (SessionId::generate(), None);
-                let outcome = Outcome::Answered;
+                let outcome = Verdict::Answered;
                 let used = Used::default();
                 let returned = Returned { ticket, session, model, outcome, used };
                 pool.release(now, index, &returned, Duration::ZERO);

@@ -6,11 +6,11 @@ use super::stream::{Piece, Stream, Streamed};
 use super::tab::{Asked, TabEntry};
 use super::{Prompt, Stopped, Work, ends, usage};
 use crate::answers::Shared;
-use crate::pool::{Outcome, Permit};
+use crate::pool::{Permit, Verdict};
 use crate::ports::{AttemptOutcome, ChatRequest, ReplyEnd, UpstreamError};
 
 /// An upstream that was asked.
-pub(super) struct Attempt {
+pub(super) struct RunningAttempt {
     pub(super) permit: Permit,
     pub(super) stream: Stream,
     pub(super) entry: TabEntry,
@@ -77,7 +77,7 @@ impl Work {
         permit: Permit,
         prompt: &Prompt,
         attempts: &Attempts,
-    ) -> Result<Attempt, Stopped> {
+    ) -> Result<RunningAttempt, Stopped> {
         let bot = &self.task.bot;
         let upstream = permit.upstream().clone();
         let turns = self.turns(&prompt.said, upstream.context_tokens());
@@ -103,7 +103,7 @@ impl Work {
             attempts.deadline(),
             bot.escalation.below_score.is_some(),
         );
-        Ok(Attempt {
+        Ok(RunningAttempt {
             permit,
             stream,
             entry,
@@ -113,7 +113,7 @@ impl Work {
     }
 }
 
-impl Attempt {
+impl RunningAttempt {
     /// The upstream reads the prompt, or has read it.
     pub(super) fn reads(&mut self) {
         self.permit.note_input(self.prompt_tokens);
@@ -139,7 +139,7 @@ impl Attempt {
         index
     }
 
-    pub(super) fn close(self, outcome: AttemptOutcome, health: Outcome) {
+    pub(super) fn close(self, outcome: AttemptOutcome, health: Verdict) {
         // First the request is closed, then its slot given back.
         drop(self.stream);
         self.permit.release(health);

@@ -4,23 +4,23 @@
 
 use tokio::time::timeout;
 
-use super::attempt::Attempt;
+use super::attempt::RunningAttempt;
 use super::attempts::Attempts;
 use super::messages::ReplyStep;
 use super::stream::{Piece, Streamed};
 use super::{Prompt, Stopped, Work};
-use crate::pool::Outcome;
+use crate::pool::Verdict;
 use crate::ports::AttemptOutcome;
 
 impl Work {
     /// The first piece of the answer, and who it comes from.
     pub(super) async fn first_piece(
         &self,
-        mut first: Attempt,
+        mut first: RunningAttempt,
         prompt: &Prompt,
         attempts: &mut Attempts,
-    ) -> Result<(Attempt, Piece), Stopped> {
-        if let Some(silence) = self.ports.pool.hedge_after() {
+    ) -> Result<(RunningAttempt, Piece), Stopped> {
+        if let Some(silence) = self.node.pool.hedge_after() {
             let piece = timeout(silence, first.stream.next()).await;
             if let Ok(piece) = piece {
                 return Ok((first, piece));
@@ -37,10 +37,10 @@ impl Work {
     /// Asks another upstream, if one has a slot to spare.
     async fn hedge(
         &self,
-        first: &Attempt,
+        first: &RunningAttempt,
         prompt: &Prompt,
         attempts: &Attempts,
-    ) -> Result<Option<Attempt>, Stopped> {
+    ) -> Result<Option<RunningAttempt>, Stopped> {
         let asked = first.permit.index();
         let is_new = |index: &usize| *index != asked && !attempts.tried().contains(index);
         let others: Vec<usize> = attempts.left().filter(is_new).collect();
@@ -48,7 +48,7 @@ impl Work {
             return Ok(None);
         }
         let request = self.request(prompt, others);
-        match self.ports.pool.acquire_spare(request).await {
+        match self.node.pool.acquire_spare(request).await {
             Some(permit) => self.begin(permit, prompt, attempts).map(Some),
             None => Ok(None),
         }
@@ -58,10 +58,10 @@ impl Work {
     /// left.
     async fn race(
         &self,
-        mut first: Attempt,
-        mut second: Attempt,
+        mut first: RunningAttempt,
+        mut second: RunningAttempt,
         attempts: &mut Attempts,
-    ) -> Result<(Attempt, Piece), Stopped> {
+    ) -> Result<(RunningAttempt, Piece), Stopped> {
         loop {
             let (piece, is_seconds) = tokio::select! {
                 biased;
@@ -77,16 +77,16 @@ impl Work {
                 Piece::Text { .. } if is_seconds => {
                     // It was silent for longer than one that was asked later.
                     let health = if first.stream.is_silent() {
-                        Outcome::Faulty
+                        Verdict::Faulty
                     } else {
-                        Outcome::Neutral
+                        Verdict::Neutral
                     };
                     first.close(AttemptOutcome::Cancelled, health);
                     self.take_second(&second).await?;
                     return Ok((second, piece));
                 }
                 Piece::Text { .. } => {
-                    second.close(AttemptOutcome::Cancelled, Outcome::Neutral);
+                    second.close(AttemptOutcome::Cancelled, Verdict::Neutral);
                     take_first(&first);
                     return Ok((first, piece));
                 }
@@ -106,7 +106,7 @@ impl Work {
         }
     }
 
-    async fn take_second(&self, second: &Attempt) -> Result<(), Stopped> {
+    async fn take_second(&self, second: &RunningAttempt) -> Result<(), Stopped> {
         count("second");
         let model = second.model.clone();
         Ok(self.tell(ReplyStep::Started(model)).await?)
@@ -119,7 +119,7 @@ fn note(attempts: &mut Attempts, index: usize, end: Streamed) {
     }
 }
 
-fn take_first(first: &Attempt) {
+fn take_first(first: &RunningAttempt) {
     count("first");
     first.entry.becomes_last();
 }

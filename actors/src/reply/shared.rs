@@ -31,7 +31,7 @@ impl Work {
             own = Some(answered);
             shared
         };
-        let shared = self.ports.answers.answer(question, writing).await;
+        let shared = self.node.answers.answer(question, writing).await;
         match (own, shared) {
             (Some(answered), _) => answered.map(|(end, _)| end),
             (None, Some(shared)) => self.repeat(&shared).await,

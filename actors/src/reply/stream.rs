@@ -13,7 +13,7 @@ use super::score::ScoreFilter;
 use super::tab::TabEntry;
 use super::turns::is_blank;
 use crate::capacity;
-use crate::pool::Outcome;
+use crate::pool::Verdict;
 use crate::ports::{Finish, UpstreamError, UpstreamEvent};
 
 /// Events read at once: the fewer messages a token costs, the more of them fit.
@@ -47,13 +47,13 @@ pub(super) enum Streamed {
 
 impl Streamed {
     /// What it says of the upstream. That an answer has no word, or too many, is for its prompt.
-    pub(super) fn outcome(self, was_shown: bool) -> Outcome {
+    pub(super) fn outcome(self, was_shown: bool) -> Verdict {
         match self {
-            Self::Finished(..) if was_shown => Outcome::Answered,
-            Self::Finished(..) | Self::TooLong => Outcome::Responded,
+            Self::Finished(..) if was_shown => Verdict::Answered,
+            Self::Finished(..) | Self::TooLong => Verdict::Responded,
             Self::Failed(error) => error.into(),
-            Self::Overdue { was_fair: true } => Outcome::Faulty,
-            Self::Overdue { was_fair: false } => Outcome::Neutral,
+            Self::Overdue { was_fair: true } => Verdict::Faulty,
+            Self::Overdue { was_fair: false } => Verdict::Neutral,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::ports::{Attempt, AttemptOutcome, UsageSource};
 
 /// A reply's tab. Clones are the same tab.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tab(Arc<Mutex<Vec<Entry>>>);
+pub(crate) struct Tab(Arc<Mutex<Vec<Line>>>);
 
 /// An attempt on a tab. Clones are the same attempt.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Line {
     number: usize,
     asked: Asked,
     started_at: Timestamp,
@@ -50,7 +50,7 @@ impl Tab {
         let number = self.entries(|entries| {
             let numbers = entries.iter().map(|entry| entry.number);
             let number = numbers.max().map_or(0, |last| last + 1);
-            entries.push(Entry {
+            entries.push(Line {
                 number,
                 asked,
                 started_at: Timestamp::now(),
@@ -69,10 +69,10 @@ impl Tab {
 
     /// Every attempt, the one that answers last. One that still runs is cancelled by this.
     pub(crate) fn settle(&self) -> Vec<Attempt> {
-        self.entries(|entries| entries.drain(..).map(Entry::attempt).collect())
+        self.entries(|entries| entries.drain(..).map(Line::attempt).collect())
     }
 
-    fn entries<T>(&self, with: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
+    fn entries<T>(&self, with: impl FnOnce(&mut Vec<Line>) -> T) -> T {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -110,7 +110,7 @@ impl TabEntry {
             .entries(|entries| entries.sort_by_key(|entry| entry.number == self.number));
     }
 
-    fn running(&self, change: impl FnOnce(&mut Entry)) {
+    fn running(&self, change: impl FnOnce(&mut Line)) {
         self.tab.entries(|entries| {
             let mut running = entries.iter_mut().filter(|entry| entry.outcome.is_none());
             running
@@ -120,7 +120,7 @@ impl TabEntry {
     }
 }
 
-impl Entry {
+impl Line {
     fn attempt(self) -> Attempt {
         let (usage, source) = self.usage();
         Attempt {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::server::ReplyFrame;
+use hubbub_protocol::reply::ReplyFrame;
 use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestamp};
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ impl Live {
         };
         let (reply, fence) = (question.reply, question.fence);
         let told = ctx.address().recipient();
-        let (child, died) = Reply::spawn(reply, fence, task, self.ports.clone(), told);
+        let (child, died) = Reply::spawn(reply, fence, task, self.node.clone(), told);
         self.writer = Some((reply, child));
         Self::spawn(ctx, died, move |live, ended, ctx| {
             live.writer.take_if(|(written, _)| *written == reply);
@@ -158,7 +158,7 @@ impl Live {
             tenant: self.record.tenant,
             session: self.record.session,
             reply: answer.question.reply,
-            node: self.ports.node,
+            node: self.node.id,
             claim: Claim::FIRST,
             end,
             text: answer.text.clone(),
@@ -184,7 +184,7 @@ impl Live {
             session: self.record.session,
             reply: question.reply,
             to: question.to,
-            node: self.ports.node,
+            node: self.node.id,
             fence: question.fence,
             claim: Claim::FIRST,
             asked_at: Timestamp::now(),
@@ -192,14 +192,14 @@ impl Live {
         let finished = FinishedReply {
             end: ReplyEnd::Cancelled,
             latency_ms: millis(question.asked_at.elapsed()),
-            ..lost(self.ports.node, self.record.tenant, &pending)
+            ..lost(self.node.id, self.record.tenant, &pending)
         };
         self.end_unwritten(pending, finished, ctx);
     }
 
     /// Ends a reply that nobody writes any more.
     pub(super) fn end_lost(&mut self, reply: PendingReply, ctx: &mut Context<Session>) {
-        let finished = lost(self.ports.node, self.record.tenant, &reply);
+        let finished = lost(self.node.id, self.record.tenant, &reply);
         self.end_unwritten(reply, finished, ctx);
     }
 
@@ -215,7 +215,7 @@ impl Live {
     }
 
     fn commit_end(&mut self, finished: FinishedReply, ctx: &mut Context<Session>) {
-        let appended = self.ports.writer.append(Append::Reply(finished.clone()));
+        let appended = self.node.writer.append(Append::Reply(finished.clone()));
         Self::spawn(ctx, appended, |live, result, ctx| {
             live.end_committed(finished, result, ctx);
         });

@@ -80,7 +80,7 @@ impl Live {
             return;
         }
         Self::later(after, ctx, |live, ctx| {
-            let (store, record) = (live.ports.store.clone(), &live.record);
+            let (store, record) = (live.node.store.clone(), &live.record);
             let (tenant, session) = (record.tenant, record.session);
             let read = async move { store.load_session(tenant, session).await };
             Self::spawn(ctx, read, |live, read, ctx| {
@@ -98,7 +98,7 @@ impl Live {
         if record.fence > self.turns.fence() {
             self.handed_over(record.handler, record.fence, ctx);
         }
-        let (node, fence) = (self.ports.node, self.turns.fence());
+        let (node, fence) = (self.node.id, self.turns.fence());
         for pending in record.pending {
             // Under a later claim it is being ended, by the lease keeper.
             let is_ours = pending.node == node && pending.claim == Claim::FIRST;
@@ -144,7 +144,7 @@ impl Live {
         after: Seq,
         size: PageSize,
     ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
-        let (store, record) = (self.ports.store.clone(), &self.record);
+        let (store, record) = (self.node.store.clone(), &self.record);
         let (tenant, session) = (record.tenant, record.session);
         async move { store.list_after(tenant, session, after, size).await }
     }

@@ -2,7 +2,7 @@
 //! bot fails, or because its model is not sure of an answer.
 
 use actix::prelude::*;
-use hubbub_protocol::{Handler as SessionHandler, ReplyId, Timestamp};
+use hubbub_protocol::{ReplyId, SessionHandler, Timestamp};
 
 use super::Session;
 use super::live::Live;

@@ -99,7 +99,7 @@ impl Live {
             return;
         }
         // Never nothing: a device that is behind is tried again after this.
-        let interval = self.ports.config.flush_interval.max(SHORTEST_FLUSH);
+        let interval = self.node.config.flush_interval.max(SHORTEST_FLUSH);
         let since = self.last_flush.elapsed();
         if since >= interval {
             return self.flush_now(ctx);
@@ -116,7 +116,7 @@ impl Live {
 
     /// Hands every device what it has not got yet, as far as it takes it.
     pub(super) fn flush_now(&mut self, ctx: &mut Context<Session>) {
-        let stalled = self.ports.config.stalled_device;
+        let stalled = self.node.config.stalled_device;
         self.flush = None;
         self.last_flush = Instant::now();
         let mut deltas = DeltaCache::default();

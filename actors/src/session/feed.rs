@@ -13,7 +13,7 @@ use crate::encoded::EncodedFrame;
 
 /// One frame on its way.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct FeedEntry {
     /// `None`: a message that only storage still holds.
     pub(crate) frame: Option<EncodedFrame>,
     /// Set for durable messages.
@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 /// A bounded ring of entries, numbered without gaps.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<FeedEntry>,
     /// Bytes that the frames hold.
     bytes: usize,
     /// Entries at the front of which no frame can be let go any more.
@@ -103,7 +103,7 @@ impl Feed {
     }
 
     /// Entries from a cursor on.
-    pub(crate) fn from(&self, cursor: u64) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn from(&self, cursor: u64) -> impl Iterator<Item = &FeedEntry> {
         let skip = usize::try_from(cursor.saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip)
     }
@@ -125,7 +125,7 @@ impl Feed {
         }
         self.bytes += frame.held_bytes();
         let frame = Some(frame);
-        self.entries.push_back(Entry {
+        self.entries.push_back(FeedEntry {
             frame,
             seq,
             is_internal,
@@ -228,7 +228,7 @@ mod tests {
                     let to = trims.next().unwrap().min(feed.end() - 1);
                     feed.trim(to);
                 }
-                let entries: Vec<&Entry> = feed.from(feed.first()).collect();
+                let entries: Vec<&FeedEntry> = feed.from(feed.first()).collect();
                 let bytes: usize = entries.iter().filter_map(|e| e.frame.as_ref()).map(EncodedFrame::held_bytes).sum();
                 prop_assert_eq!(bytes, feed.bytes);
                 prop_assert!(bytes <= capacity::FEED_BYTES + held);

@@ -5,7 +5,7 @@
 //! the bot begins.
 
 use actix::prelude::*;
-use hubbub_protocol::{ErrorCode, Handler as SessionHandler, HandlerFrame, ServerFrame, Timestamp};
+use hubbub_protocol::{ErrorCode, HandlerFrame, ServerFrame, SessionHandler, Timestamp};
 
 use super::live::Live;
 use super::{Answer, Session};
@@ -151,7 +151,7 @@ impl Live {
             fence: self.turns.fence(),
             handler: handler.clone(),
         };
-        let store = self.ports.store.clone();
+        let store = self.node.store.clone();
         let changed = async move { store.change_handler(change).await };
         Self::spawn(ctx, changed, move |live, changed, ctx| {
             let told = match changed {

@@ -90,7 +90,7 @@ impl Live {
     ) {
         // Joining twice replaces: a client that lost track asks for a fresh start.
         self.remove(join.device);
-        if self.devices.len() >= self.ports.config.max_devices {
+        if self.devices.len() >= self.node.config.max_devices {
             let full = Rejection::later(
                 ErrorCode::RateLimited,
                 "too many devices in this session",
@@ -126,7 +126,7 @@ impl Live {
         head: Seq,
         limit: u32,
     ) -> impl Future<Output = Result<Transcript, StoreError>> + use<> {
-        let (store, record) = (self.ports.store.clone(), &self.record);
+        let (store, record) = (self.node.store.clone(), &self.record);
         let (tenant, id) = (record.tenant, record.session);
         let size = PageSize {
             messages: limit,

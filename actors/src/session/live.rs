@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use hubbub_protocol::{Handler, HandlerFrame, Principal, ReplyId};
+use hubbub_protocol::{HandlerFrame, Principal, ReplyId, SessionHandler};
 use tokio::time::Instant;
 
 use super::Session;
@@ -17,15 +17,15 @@ use crate::absence::Attendance;
 use crate::busy::BusyMark;
 use crate::caller::Caller;
 use crate::device::Device;
+use crate::node::Node;
 use crate::ports::SessionRecord;
 use crate::reply::Reply;
 use crate::reply::tab::Tab;
-use crate::session_ports::SessionPorts;
 use crate::tenant::{BotWatch, SessionPermit};
 use crate::visitors::Share;
 
 pub(super) struct Live {
-    pub(super) ports: Arc<SessionPorts>,
+    pub(super) node: Arc<Node>,
     pub(super) record: SessionRecord,
     pub(super) turns: Turns,
     pub(super) feed: Feed,
@@ -95,7 +95,7 @@ impl Tasks {
 
 impl Live {
     pub(super) fn new(
-        ports: Arc<SessionPorts>,
+        node: Arc<Node>,
         record: SessionRecord,
         permit: SessionPermit,
         bot: BotWatch,
@@ -103,8 +103,8 @@ impl Live {
         Self {
             turns: Turns::new(
                 record.fence,
-                record.handler == Handler::Bot,
-                ports.config.max_questions,
+                record.handler == SessionHandler::Bot,
+                node.config.max_questions,
             ),
             untold: None,
             feed: Feed::new(record.head),
@@ -125,7 +125,7 @@ impl Live {
             shares: HashMap::new(),
             idle_since: None,
             busy: None,
-            ports,
+            node,
             record,
         }
     }
@@ -188,7 +188,7 @@ impl Live {
         let is_absent = self.devices.is_empty() && self.is_followed;
         self.attendance.set_absent(is_absent);
         if !self.turns.is_idle() || self.tasks.is_under_way(Task::Reconcile) {
-            let busy = &self.ports.busy;
+            let busy = &self.node.busy;
             self.busy.get_or_insert_with(|| busy.mark());
             self.idle_since = None;
             return;
@@ -199,7 +199,7 @@ impl Live {
         } else if self.idle_since.is_none() {
             let since = Instant::now();
             self.idle_since = Some(since);
-            Self::later(self.ports.config.idle_timeout, ctx, move |live, ctx| {
+            Self::later(self.node.config.idle_timeout, ctx, move |live, ctx| {
                 if live.idle_since == Some(since) {
                     ctx.stop();
                 }

@@ -42,7 +42,7 @@ impl Handler<AddNote> for Session {
                 author: caller.name.clone(),
                 text,
             };
-            let store = live.ports.store.clone();
+            let store = live.node.store.clone();
             let adding = async move { store.add_note(note).await };
             Live::spawn(ctx, adding, move |live, added, ctx| {
                 drop(answer.send(live.noted(added)));

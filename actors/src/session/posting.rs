@@ -95,7 +95,7 @@ impl Live {
         let asks = bot.replies && role == Role::Visitor && self.turns.is_bots();
         self.turns.decide_post(asks)?;
         let visitor = caller.visitor().filter(|_| asks);
-        let visitors = &self.ports.visitors;
+        let visitors = &self.node.visitors;
         let share = visitor.map(|visitor| visitors.admit_reply((tenant, visitor)));
         let share = share.transpose()?;
         self.permit.tenant().admit_message()?;
@@ -103,7 +103,7 @@ impl Live {
         self.is_followed = !self.devices.is_empty();
         let owed = asks.then(|| OwedReply {
             reply: ReplyId::generate(),
-            node: self.ports.node,
+            node: self.node.id,
             fence: self.turns.fence(),
         });
         self.shares.extend(owed.map(|owed| owed.reply).zip(share));
@@ -128,7 +128,7 @@ impl Live {
         ctx: &mut Context<Session>,
     ) {
         let proposed = message.reply;
-        let appended = self.ports.writer.append(Append::Message(message));
+        let appended = self.node.writer.append(Append::Message(message));
         Self::spawn(
             ctx,
             appended.instrument(span),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubbub_protocol::{Escalation, Handler, ReplyState, ServerFrame, SessionId};
+use hubbub_protocol::{Escalation, ReplyState, ServerFrame, SessionHandler, SessionId};
 
 use super::node::{Node, run};
 use crate::ports::{StoreError, UpstreamError};
@@ -22,7 +22,7 @@ fn by_keyword() -> Node {
     })
 }
 
-async fn handler(node: &Node, session: SessionId) -> Handler {
+async fn handler(node: &Node, session: SessionId) -> SessionHandler {
     let mut device = node.join(session).await;
     device.settle().await;
     device.joined().handler.clone()
@@ -54,7 +54,7 @@ fn who_asks_for_a_person_waits_for_one_and_no_model_is_asked() {
         assert!(
             matches!(
                 told[..],
-                [Handler::Waiting {
+                [SessionHandler::Waiting {
                     reason: Some(_),
                     ..
                 }]
@@ -68,7 +68,7 @@ fn who_asks_for_a_person_waits_for_one_and_no_model_is_asked() {
         assert_eq!(node.post(session, "a human").await.unwrap().reply, None);
         assert!(matches!(
             handler(&node, session).await,
-            Handler::Waiting { .. }
+            SessionHandler::Waiting { .. }
         ));
     });
 }
@@ -89,7 +89,7 @@ fn while_nobody_can_be_called_the_bot_answers() {
             .unwrap();
         let end = device.until_end_of(reply).await;
         assert!(matches!(end, ServerFrame::Message(_)), "{end:?}");
-        assert_eq!(handler(&node, session).await, Handler::Bot);
+        assert_eq!(handler(&node, session).await, SessionHandler::Bot);
     });
 }
 
@@ -104,7 +104,7 @@ fn a_person_is_called_after_so_many_failures_in_a_row() {
         let session = node.open().await;
         let fails = vec![Step::text("Well"), Step::Fail(UpstreamError::Failed)];
         for fail in [true, false, true, true] {
-            assert_eq!(handler(&node, session).await, Handler::Bot);
+            assert_eq!(handler(&node, session).await, SessionHandler::Bot);
             if fail {
                 node.upstream.then(fails.clone());
             }
@@ -113,7 +113,7 @@ fn a_person_is_called_after_so_many_failures_in_a_row() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(matches!(
             handler(&node, session).await,
-            Handler::Waiting { .. }
+            SessionHandler::Waiting { .. }
         ));
         assert_eq!(node.post(session, "hello?").await.unwrap().reply, None);
     });
@@ -130,7 +130,7 @@ fn a_person_is_called_when_the_model_is_not_sure_of_its_answer() {
         let session = node.open().await;
         let mut device = node.join(session).await;
         for (score, text) in [(40, "Sure."), (39, "I am sorry.")] {
-            assert_eq!(handler(&node, session).await, Handler::Bot);
+            assert_eq!(handler(&node, session).await, SessionHandler::Bot);
             let mark = format!("\n[[score: {score}]]");
             let (half, rest) = mark.split_at(6);
             node.upstream.then(vec![
@@ -158,7 +158,7 @@ fn a_person_is_called_when_the_model_is_not_sure_of_its_answer() {
         assert_eq!(shown, "Sure.I am sorry.");
         assert!(matches!(
             handler(&node, session).await,
-            Handler::Waiting { reason: Some(reason), .. } if reason == "the assistant is not sure of its answer"
+            SessionHandler::Waiting { reason: Some(reason), .. } if reason == "the assistant is not sure of its answer"
         ));
         let asked = &node.upstream.requests()[0].turns[0];
         assert!(asked.text.contains("[[score: N]]"), "{asked:?}");

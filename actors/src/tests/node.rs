@@ -16,7 +16,7 @@ use crate::ports::{TenantLimits, Upstream};
 use crate::testing::{DeviceLog, MemoryStore, ScriptedUpstream, channel_outlet};
 use crate::{
     Caller, DefaultLimits, Hub, HubConfig, JoinRequest, OperatorRole, PoolConfig, Post, Posted,
-    Rejection, SessionConfig, SessionHandle, VisitorLimits, Who,
+    Rejection, SessionHandle, SessionSettings, VisitorLimits, Who,
 };
 
 /// Longer than anything that is waited for, in virtual time.
@@ -53,7 +53,7 @@ pub(super) struct Node {
 pub(super) fn config(upstreams: &[Arc<ScriptedUpstream>]) -> HubConfig {
     HubConfig {
         node: NodeId::generate(),
-        session: SessionConfig {
+        session: SessionSettings {
             idle_timeout: Duration::from_mins(1),
             flush_interval: Duration::from_millis(40),
             stalled_device: Duration::from_secs(10),

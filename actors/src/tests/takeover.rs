@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hubbub_protocol::client::SendMode;
 use hubbub_protocol::{
-    ClientMessageId, ErrorCode, Handler, ReplyId, ReplyState, Role, ServerFrame, SessionId,
+    ClientMessageId, ErrorCode, ReplyId, ReplyState, Role, ServerFrame, SessionHandler, SessionId,
     VisitorId,
 };
 use rand::rngs::StdRng;
@@ -69,7 +69,7 @@ fn a_takeover_silences_the_bot_on_every_device_and_ends_what_it_was_to_answer() 
             let cancelled = [first, second].map(|reply| (reply, End::Cancelled));
             assert_eq!(ends, HashMap::from(cancelled));
             assert_eq!(view.ends.len(), 2, "one end each");
-            let olga = Handler::Operator {
+            let olga = SessionHandler::Operator {
                 id: "olga".into(),
                 name: "ann".into(),
             };
@@ -93,7 +93,7 @@ fn a_takeover_silences_the_bot_on_every_device_and_ends_what_it_was_to_answer() 
         // A device that comes now is told whose it is.
         let mut late = node.join(session).await;
         late.settle().await;
-        assert_ne!(late.joined().handler, Handler::Bot);
+        assert_ne!(late.joined().handler, SessionHandler::Bot);
     });
 }
 
@@ -150,7 +150,7 @@ fn a_visitor_asks_for_a_person_and_waits_for_one() {
         let ServerFrame::Handler(told) = device.until(is_handler).await else {
             panic!()
         };
-        assert!(matches!(told.handler, Handler::Waiting { .. }));
+        assert!(matches!(told.handler, SessionHandler::Waiting { .. }));
         assert_eq!(node.post(session, "hello?").await.unwrap().reply, None);
         // Asked once more it waits on, in its place.
         handle(&node, session, ann.clone(), escalate).await.unwrap();

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_protocol::server::Joined;
-use hubbub_protocol::{Handler, ReplyId, ReplyState, Role, Seq, ServerFrame};
+use hubbub_protocol::{ReplyId, ReplyState, Role, Seq, ServerFrame, SessionHandler};
 
 /// A device's picture of its session.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct View {
     texts: HashMap<ReplyId, String>,
     ended: HashSet<ReplyId>,
     /// Who answers, as the device was told last.
-    pub(super) handler: Handler,
+    pub(super) handler: SessionHandler,
     /// Replies that were begun before somebody else came to answer.
     silenced: HashSet<ReplyId>,
     told_by_page: HashSet<ReplyId>,
@@ -96,7 +96,11 @@ impl View {
 
     /// Nothing of the bot's is shown that was begun before somebody else came to answer.
     fn assert_may_speak(&self, reply: ReplyId) {
-        assert_eq!(self.handler, Handler::Bot, "the bot talks over a person");
+        assert_eq!(
+            self.handler,
+            SessionHandler::Bot,
+            "the bot talks over a person"
+        );
         assert!(
             !self.silenced.contains(&reply),
             "text from before a takeover"

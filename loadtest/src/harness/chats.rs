@@ -1,5 +1,6 @@
 //! `chats`: many people talk to the bot at once, and every word of every answer is checked.
 
+mod options;
 mod question;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::stats::{Latencies, median, number, ratio};
 use super::target::{Progress, Target, say};
 use super::transcript::{Held, Transcript};
 use super::wire::{self, Wire};
+pub use options::Chats;
 use question::ask;
 
 /// Silence listened to after the last answer, for what must not come.
@@ -30,45 +32,6 @@ const JOIN_TRIES: u32 = 10;
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
 /// Sessions read back at once.
 const READ_BACK_AT_ONCE: usize = 16;
-
-/// Parameters of the scenario.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Chats {
-    /// Chats at once.
-    #[arg(short, long, default_value_t = 500)]
-    pub concurrency: u32,
-    /// Questions in each chat; 0 means as many as the duration allows.
-    #[arg(long, default_value_t = 0)]
-    pub rounds: u32,
-    /// Seconds after which no further question is asked.
-    #[arg(long, default_value_t = 30)]
-    pub duration: u64,
-    /// Seconds over which the chats begin, so that they do not go in step.
-    #[arg(long, default_value_t = 2.0)]
-    pub ramp: f64,
-    /// Seconds within which an answer must end.
-    #[arg(long, default_value_t = 60)]
-    pub deadline: u64,
-    /// Address of the simulated upstream: its own time to first token is taken off, and every answer
-    /// is compared with what it must be.
-    #[arg(long)]
-    pub simllm: Option<String>,
-    /// Milliseconds to take off the time to first token where there is no `--simllm` to ask.
-    #[arg(long, default_value_t = 0)]
-    pub upstream_ttft_ms: u64,
-    /// Milliseconds to the first text from which on an answer counts as late; 0 counts none.
-    #[arg(long, default_value_t = 0)]
-    pub late_ms: u64,
-    /// After a refusal, wait as long as it says before the next question.
-    #[arg(long)]
-    pub patient: bool,
-    /// Ask each question in a new session, so that all prompts are equally long.
-    #[arg(long)]
-    pub fresh: bool,
-    /// Do not read the sessions back at the end.
-    #[arg(long)]
-    pub no_read_back: bool,
-}
 
 #[derive(Default)]
 struct Found {

@@ -47,17 +47,10 @@ pub async fn run(options: &FlakyUpstream, stop: &CancellationToken) -> anyhow::R
     let hubbub = Hubbub::start(&programs.hubbub()?, [&a, &b, &c], "").await?;
     let target = hubbub.demo(500)?;
     let chats = Chats {
-        concurrency: options.concurrency,
-        rounds: 0,
-        duration: options.duration,
         ramp: 2.0,
-        deadline: 60,
-        simllm: Some(a.server.url.clone()),
-        upstream_ttft_ms: 0,
-        late_ms: 0,
         patient: false,
-        fresh: false,
         no_read_back: false,
+        ..Chats::new(Some(&a), options.concurrency, options.duration)
     };
     let third = Duration::from_secs(options.duration) / 3;
     let mishap = async {

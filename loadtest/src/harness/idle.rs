@@ -82,43 +82,8 @@ async fn connections(
     let bot = Api::new(target)?.silent_bot().await?;
     let before = server(target);
     let begin = Instant::now();
-    let mut pace = target.connect_ticks();
-    let mut progress = Progress::default();
-    // Opened side by side, so that a slow handshake does not bend the rate.
-    let mut opening = JoinSet::new();
-    let mut open = JoinSet::new();
     let done = CancellationToken::new();
-    for index in 0..options.connections {
-        tokio::select! {
-            _ = pace.tick() => {}
-            () = stop.cancelled() => break,
-        }
-        let (target, join) = (target.clone(), options.join);
-        opening.spawn(async move {
-            let mut wire = Wire::connect(&target).await?;
-            if join {
-                wire.join(wire::open_session(bot)).await?;
-            }
-            anyhow::Ok(wire)
-        });
-        while let Some(opened) = opening.try_join_next() {
-            hold(
-                opened.context("opening died")?,
-                &mut open,
-                &done,
-                &mut report,
-            );
-        }
-        progress.tell(|| format!("idle: {index} connections"));
-    }
-    while let Some(opened) = opening.join_next().await {
-        hold(
-            opened.context("opening died")?,
-            &mut open,
-            &done,
-            &mut report,
-        );
-    }
+    let mut open = open_all(target, options, bot, &done, stop, &mut report).await?;
     let seconds = begin.elapsed().as_secs_f64();
     settle(options, stop).await;
     let held = server(target);
@@ -138,9 +103,25 @@ async fn connections(
     let after = server(target);
     report.push("connections", count, "");
     report.push("connections opened a second", ratio(count, seconds), "1/s");
-    report.push("memory before", before.rss_bytes / 1_048_576.0, "MiB");
-    report.push("memory with all", held.rss_bytes / 1_048_576.0, "MiB");
-    report.push("memory after", after.rss_bytes / 1_048_576.0, "MiB");
+    tell_memory(&mut report, [before, held, after], count);
+    report.push(
+        "server CPU while idle",
+        ratio(idle_cpu, idle_seconds),
+        "cores",
+    );
+    report.push("harness memory", mib(process::sample_self()), "MiB");
+    Ok(report)
+}
+
+fn mib(usage: Usage) -> f64 {
+    usage.rss_bytes / 1_048_576.0
+}
+
+/// What so many connections cost.
+fn tell_memory(report: &mut Report, [before, held, after]: [Usage; 3], count: f64) {
+    report.push("memory before", mib(before), "MiB");
+    report.push("memory with all", mib(held), "MiB");
+    report.push("memory after", mib(after), "MiB");
     report.push(
         "memory of a connection",
         ratio(held.rss_bytes - before.rss_bytes, count),
@@ -151,17 +132,43 @@ async fn connections(
         ratio(held.pss_bytes - before.pss_bytes, count),
         "B",
     );
-    report.push(
-        "server CPU while idle",
-        ratio(idle_cpu, idle_seconds),
-        "cores",
-    );
-    report.push(
-        "harness memory",
-        process::sample_self().rss_bytes / 1_048_576.0,
-        "MiB",
-    );
-    Ok(report)
+}
+
+/// Opens the connections side by side, so that a slow handshake does not bend the rate.
+async fn open_all(
+    target: &Target,
+    options: &Idle,
+    bot: BotId,
+    done: &CancellationToken,
+    stop: &CancellationToken,
+    report: &mut Report,
+) -> anyhow::Result<JoinSet<bool>> {
+    let mut pace = target.connect_ticks();
+    let mut progress = Progress::default();
+    let mut opening = JoinSet::new();
+    let mut open = JoinSet::new();
+    for index in 0..options.connections {
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = stop.cancelled() => break,
+        }
+        let (target, join) = (target.clone(), options.join);
+        opening.spawn(async move {
+            let mut wire = Wire::connect(&target).await?;
+            if join {
+                wire.join(wire::open_session(bot)).await?;
+            }
+            anyhow::Ok(wire)
+        });
+        while let Some(opened) = opening.try_join_next() {
+            hold(opened.context("opening died")?, &mut open, done, report);
+        }
+        progress.tell(|| format!("idle: {index} connections"));
+    }
+    while let Some(opened) = opening.join_next().await {
+        hold(opened.context("opening died")?, &mut open, done, report);
+    }
+    Ok(open)
 }
 
 /// Keeps a connection open, reading, so that pings are answered; the task tells whether it lasted.
@@ -207,31 +214,9 @@ async fn sessions(
     };
     let (before, gauges_before) = (server(target), gauges().await?);
     let begin = Instant::now();
-    let over = options.over.max(1);
-    let mut openers = JoinSet::new();
-    for index in 0..over {
-        let share = options.sessions / over + u32::from(index < options.sessions % over);
-        openers.spawn(open_and_leave(target.clone(), bot, share, stop.clone()));
-    }
-    let (mut opened, mut peak, mut gauges_peak) = (0, before, gauges_before.clone());
-    let mut sampling = tokio::time::interval(process::SAMPLE_EVERY);
-    loop {
-        tokio::select! {
-            ended = openers.join_next() => match ended {
-                None => break,
-                Some(count) => opened += count.context("an opener died")??,
-            },
-            _ = sampling.tick() => {
-                let now = server(target);
-                if now.rss_bytes > peak.rss_bytes {
-                    peak = now;
-                }
-                for (name, value) in gauges().await? {
-                    raise(&mut gauges_peak, name, value);
-                }
-            }
-        }
-    }
+    let mut peaks = (before, gauges_before.clone());
+    let opened = open_and_leave_all(target, options, bot, &mut peaks, &gauges, stop).await?;
+    let (peak, gauges_peak) = peaks;
     let seconds = begin.elapsed().as_secs_f64();
     say(&format!(
         "idle: {opened} sessions opened and left in {seconds:.1} s"
@@ -240,7 +225,7 @@ async fn sessions(
     let mut gauges_after = gauges().await?;
     while !gone(&gauges_before, &gauges_after) && Instant::now() < deadline && !stop.is_cancelled()
     {
-        sampling.tick().await;
+        tokio::time::sleep(process::SAMPLE_EVERY).await;
         gauges_after = gauges().await?;
     }
     settle(options, stop).await;
@@ -251,9 +236,9 @@ async fn sessions(
         ratio(number(opened), seconds),
         "1/s",
     );
-    report.push("memory before", before.rss_bytes / 1_048_576.0, "MiB");
-    report.push("memory at the peak", peak.rss_bytes / 1_048_576.0, "MiB");
-    report.push("memory after", after.rss_bytes / 1_048_576.0, "MiB");
+    report.push("memory before", mib(before), "MiB");
+    report.push("memory at the peak", mib(peak), "MiB");
+    report.push("memory after", mib(after), "MiB");
     for (label, values) in [
         ("before", &gauges_before),
         ("at the peak", &gauges_peak),
@@ -269,6 +254,45 @@ async fn sessions(
             "sessions are still in memory after the deadline".to_owned()
         });
     Ok(report)
+}
+
+/// Opens the sessions over a few connections, and samples the server meanwhile. Returns how many were opened.
+async fn open_and_leave_all<F>(
+    target: &Target,
+    options: &Idle,
+    bot: BotId,
+    (peak, gauges_peak): &mut (Usage, Vec<(String, f64)>),
+    gauges: impl Fn() -> F,
+    stop: &CancellationToken,
+) -> anyhow::Result<u64>
+where
+    F: Future<Output = anyhow::Result<Vec<(String, f64)>>>,
+{
+    let over = options.over.max(1);
+    let mut openers = JoinSet::new();
+    for index in 0..over {
+        let share = options.sessions / over + u32::from(index < options.sessions % over);
+        openers.spawn(open_and_leave(target.clone(), bot, share, stop.clone()));
+    }
+    let mut opened = 0;
+    let mut sampling = tokio::time::interval(process::SAMPLE_EVERY);
+    loop {
+        tokio::select! {
+            ended = openers.join_next() => match ended {
+                None => return Ok(opened),
+                Some(count) => opened += count.context("an opener died")??,
+            },
+            _ = sampling.tick() => {
+                let now = server(target);
+                if now.rss_bytes > peak.rss_bytes {
+                    *peak = now;
+                }
+                for (name, value) in gauges().await? {
+                    raise(gauges_peak, name, value);
+                }
+            }
+        }
+    }
 }
 
 fn raise(peak: &mut Vec<(String, f64)>, name: String, value: f64) {

@@ -96,19 +96,8 @@ pub async fn run(options: &NoisyTenant, stop: &CancellationToken) -> anyhow::Res
 
 fn chats(upstreams: &[Upstream], concurrency: u32, duration: u64) -> Chats {
     Chats {
-        concurrency,
-        rounds: 0,
-        duration,
-        ramp: 1.0,
-        deadline: 120,
-        simllm: upstreams
-            .first()
-            .map(|upstream| upstream.server.url.clone()),
-        upstream_ttft_ms: 0,
-        late_ms: 0,
-        patient: true,
         fresh: upstreams.len() == 1,
-        no_read_back: true,
+        ..Chats::new(upstreams.first(), concurrency, duration)
     }
 }
 
@@ -216,7 +205,12 @@ async fn weights(
     let [less, more] = WEIGHTS;
     let less = hubbub.tenant("Less", less, 500).await?;
     let more = hubbub.tenant("More", more, 500).await?;
-    let both = chats(upstreams, options.slots * 3, options.compared);
+    // In new sessions always: whoever is answered more often has longer conversations otherwise, and what is
+    // divided is work.
+    let both = Chats {
+        fresh: true,
+        ..chats(upstreams, options.slots * 3, options.compared)
+    };
     let (less, more) = tokio::join!(
         chats::run(&less, &both, stop),
         chats::run(&more, &both, stop)

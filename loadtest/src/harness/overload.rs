@@ -97,17 +97,8 @@ async fn phases(
 ) -> anyhow::Result<Phases> {
     let target = hubbub.demo(500)?;
     let chats = |concurrency, duration| Chats {
-        concurrency,
-        rounds: 0,
-        duration,
-        ramp: 1.0,
-        deadline: 120,
-        simllm: Some(upstream.server.url.clone()),
-        upstream_ttft_ms: 0,
-        late_ms: 0,
-        patient: true,
         fresh: true,
-        no_read_back: true,
+        ..Chats::new(Some(upstream), concurrency, duration)
     };
     say("overload: half of the slots");
     let half = chats(options.slots / 2, REFERENCE_SECONDS);

@@ -106,39 +106,18 @@ pub async fn run(
         ),
         target.name(),
     );
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    let (mut fates, mut growth) = (Vec::new(), Vec::new());
+    let mut rounds = Rounds::new(target, options, &deliveries, stop);
     // The first seconds warm caches and connections up and belong to no phase.
     phase(Duration::from_secs(2), stop).await;
     // Also without slow devices: looking costs the machine something.
     let (looking, seen) = watch::channel(None);
     let looking = tokio::spawn(look(target.port(), looking));
     for _ in 0..2 {
-        let (fast, before) =
-            process::peak_rss_while(target.server_pid, measured(&deliveries, options, stop)).await;
-        without.push(fast);
-        if stop.is_cancelled() {
-            break;
-        }
-        let mut watching = JoinSet::new();
-        for (index, session) in (0_u32..).zip(&victims) {
-            let (target, options, seen) = (target.clone(), options.clone(), seen.clone());
-            watching.spawn(suffer(target, options, *session, index, seen));
-        }
-        let (slow, peak) =
-            process::peak_rss_while(target.server_pid, measured(&deliveries, options, stop)).await;
-        with.push(slow);
-        growth.push((peak - before).max(0.0));
-        while let Some(fate) = watching.join_next().await {
-            match fate.context("a slow device died")? {
-                Ok(fate) => fates.push(fate),
-                Err(error) => report.violations.add(format!("a slow device: {error:#}")),
-            }
-        }
+        rounds.run(&victims, &seen, &mut report).await?;
     }
     looking.abort();
     // Everybody who was cut comes back, before the traffic ends.
-    for fate in &fates {
+    for fate in &rounds.fates {
         resume(target, options, fate, &mut report.violations).await;
     }
     plan.quiet.cancel();
@@ -147,15 +126,75 @@ pub async fn run(
     while let Some(ended) = devices.join_next().await {
         ended.context("a device died")?;
     }
-    fill(
-        &mut report,
-        options,
-        (&without, &with),
-        &fates,
-        &growth,
-        &deliveries,
-    );
+    fill(&mut report, &rounds);
     Ok(report)
+}
+
+/// Phases without slow devices and with them, in turn, and what was measured in them.
+struct Rounds<'a> {
+    target: &'a Target,
+    options: &'a SlowDevice,
+    deliveries: &'a Deliveries,
+    stop: &'a CancellationToken,
+    without: Vec<Phase>,
+    with: Vec<Phase>,
+    fates: Vec<Fate>,
+    /// Of the server's memory, in bytes.
+    growth: Vec<f64>,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(
+        target: &'a Target,
+        options: &'a SlowDevice,
+        deliveries: &'a Deliveries,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        Self {
+            target,
+            options,
+            deliveries,
+            stop,
+            without: Vec::new(),
+            with: Vec::new(),
+            fates: Vec::new(),
+            growth: Vec::new(),
+        }
+    }
+
+    async fn run(
+        &mut self,
+        victims: &[SessionId],
+        seen: &watch::Receiver<Option<HashSet<u16>>>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let (fast, before) = self.phase().await;
+        self.without.push(fast);
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let mut watching = JoinSet::new();
+        for (index, session) in (0_u32..).zip(victims) {
+            let (target, options) = (self.target.clone(), self.options.clone());
+            watching.spawn(suffer(target, options, *session, index, seen.clone()));
+        }
+        let (slow, peak) = self.phase().await;
+        self.with.push(slow);
+        self.growth.push((peak - before).max(0.0));
+        while let Some(fate) = watching.join_next().await {
+            match fate.context("a slow device died")? {
+                Ok(fate) => self.fates.push(fate),
+                Err(error) => report.violations.add(format!("a slow device: {error:#}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the devices that read saw, and the most memory of the server.
+    async fn phase(&self) -> (Phase, f64) {
+        let measured = measured(self.deliveries, self.options, self.stop);
+        process::peak_rss_while(self.target.server_pid, measured).await
+    }
 }
 
 async fn phase(length: Duration, stop: &CancellationToken) {
@@ -289,14 +328,15 @@ async fn resume(target: &Target, options: &SlowDevice, fate: &Fate, violations: 
     }
 }
 
-fn fill(
-    report: &mut Report,
-    options: &SlowDevice,
-    (without, with): (&[Phase], &[Phase]),
-    fates: &[Fate],
-    growth: &[f64],
-    deliveries: &Deliveries,
-) {
+fn fill(report: &mut Report, rounds: &Rounds<'_>) {
+    let Rounds {
+        options,
+        without,
+        with,
+        fates,
+        growth,
+        ..
+    } = rounds;
     let p99 = |phases: &[Phase]| median(&phases.iter().map(|p| p.p99).collect::<Vec<_>>());
     let p50 = |phases: &[Phase]| median(&phases.iter().map(|p| p.p50).collect::<Vec<_>>());
     report.push("delivery p50 without slow devices", p50(without), "ms");
@@ -333,7 +373,7 @@ fn fill(
         ratio(grown / 1_024.0, f64::from(options.slow)),
         "KiB",
     );
-    let found = deliveries.violations.lock();
+    let found = rounds.deliveries.violations.lock();
     let found = found.unwrap_or_else(std::sync::PoisonError::into_inner);
     report.violations.merge(&found);
 }

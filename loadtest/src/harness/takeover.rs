@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::select_all;
 use hubbub_protocol::client::{Release, Takeover as TakeOver};
-use hubbub_protocol::{ClientFrame, ClientMessageId, Handler, ReplyId, SessionId};
+use hubbub_protocol::{ClientFrame, ClientMessageId, ReplyId, SessionHandler, SessionId};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
@@ -262,7 +262,7 @@ impl Conversation {
         let mut is_of_bot = false;
         match (frame.kind, frame.reply, frame.state) {
             ("handler", ..) => {
-                told.is_handled = matches!(frame.handler, Some(Handler::Operator { .. }));
+                told.is_handled = matches!(frame.handler, Some(SessionHandler::Operator { .. }));
             }
             ("message", Some(reply), _) => {
                 *told.ends.entry(reply).or_default() += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hubbub_protocol::{
-    BotId, ClientFrame, ClientMessageId, Handler, ReplyId, Seq, SessionId, client,
+    BotId, ClientFrame, ClientMessageId, ReplyId, Seq, SessionHandler, SessionId, client,
 };
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -51,7 +51,7 @@ pub struct Incoming<'a> {
     pub error: Option<ErrorCode>,
     pub retry_after_ms: Option<u64>,
     pub eta_ms: Option<u64>,
-    pub handler: Option<Handler>,
+    pub handler: Option<SessionHandler>,
     pub messages: Option<Vec<Listed>>,
     pub more: Option<bool>,
 }

@@ -4,7 +4,8 @@ use actix::prelude::*;
 use actix_web_actors::ws::{self, ProtocolError};
 use governor::clock::{Clock, DefaultClock};
 use hubbub_actors::{Handling, Rejection};
-use hubbub_protocol::server::{ErrorBody, ErrorFrame};
+use hubbub_protocol::reply::ErrorBody;
+use hubbub_protocol::server::ErrorFrame;
 use hubbub_protocol::{ClientFrame, CloseCode, FrameError, ServerFrame, client};
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Transaction;
 
-use super::{DatabaseConfig, DatabaseUrl, MIGRATIONS, Migration, Session, StorageError, connect};
+use super::{DatabaseUrl, MIGRATIONS, Migration, Session, StorageConfig, StorageError, connect};
 use crate::storage::error::Fields;
 
 /// Tables that hold nothing of anybody: leases of servers, and a number that a new schema draws anew.
@@ -73,7 +73,7 @@ pub struct Lost {
 /// # Errors
 /// The database could not.
 pub async fn live_nodes(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
 ) -> Result<LiveNodes, StorageError> {
     let (client, connection) = connect(config, url).await?;
@@ -103,7 +103,7 @@ pub async fn live_nodes(
 /// # Errors
 /// [`StorageError::Migration`], or the database could not.
 pub async fn loss_of_down(
-    config: &DatabaseConfig,
+    config: &StorageConfig,
     url: &DatabaseUrl,
     steps: usize,
 ) -> Result<Loss, StorageError> {

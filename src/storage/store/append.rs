@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::plan::{self, Known, KnownReply, Outcome, Plan, Snapshot, Stored};
+use super::plan::{self, AppendOutcome, Known, KnownReply, Plan, Snapshot, Stored};
 use super::write::write_and_commit;
 use crate::storage::StorageError;
 use crate::storage::error::Fields;
@@ -205,14 +205,14 @@ fn answers(
         .into_iter()
         .map(|outcome| {
             Ok(match outcome {
-                Outcome::Refused(refusal) => Err(refusal),
-                Outcome::Ended => Ok(Appended::ReplyEnded),
-                Outcome::Duplicate { message, reply } => Ok(Appended::Message {
+                AppendOutcome::Refused(refusal) => Err(refusal),
+                AppendOutcome::Ended => Ok(Appended::ReplyEnded),
+                AppendOutcome::Duplicate { message, reply } => Ok(Appended::Message {
                     message: *message,
                     duplicate: true,
                     reply,
                 }),
-                Outcome::Planned { index, duplicate } => {
+                AppendOutcome::Planned { index, duplicate } => {
                     let row = messages.get(index).ok_or_else(lost)?;
                     Ok(Appended::Message {
                         message: row.stored(at.ok_or_else(lost)?),

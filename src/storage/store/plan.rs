@@ -101,7 +101,7 @@ pub(super) struct EndRow {
 
 /// What becomes of an entry once the plan is committed.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum AppendOutcome {
     Refused(AppendRefusal),
     /// The n-th planned message.
     Planned {
@@ -122,7 +122,7 @@ pub(super) struct Plan {
     pub ends: Vec<EndRow>,
     /// Of every end, also of one that is refused: what was used was used.
     pub attempts: Vec<AttemptRow>,
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<AppendOutcome>,
 }
 
 /// Decides a batch.
@@ -140,7 +140,7 @@ pub(super) fn plan(batch: Vec<Append>, snapshot: Snapshot) -> Plan {
         planner
             .plan
             .outcomes
-            .push(outcome.unwrap_or_else(Outcome::Refused));
+            .push(outcome.unwrap_or_else(AppendOutcome::Refused));
     }
     planner.plan
 }
@@ -153,7 +153,7 @@ struct Planner {
 }
 
 impl Planner {
-    fn message(&mut self, new: NewMessage) -> Result<Outcome, AppendRefusal> {
+    fn message(&mut self, new: NewMessage) -> Result<AppendOutcome, AppendRefusal> {
         let key = (new.tenant, new.session);
         if !self.snapshot.heads.contains_key(&key) {
             return Err(AppendRefusal::NoSession);
@@ -205,7 +205,7 @@ impl Planner {
         text: String,
         digest: Digest,
         answers: Option<ReplyId>,
-    ) -> Result<Outcome, AppendRefusal> {
+    ) -> Result<AppendOutcome, AppendRefusal> {
         match known {
             Known::Stored(stored)
                 if stored.digest == digest.as_slice() && stored.message.reply == answers =>
@@ -214,7 +214,7 @@ impl Planner {
                     text,
                     ..stored.message.clone()
                 });
-                Ok(Outcome::Duplicate {
+                Ok(AppendOutcome::Duplicate {
                     message,
                     reply: stored.asked,
                 })
@@ -226,7 +226,7 @@ impl Planner {
                     .get(*index)
                     .is_some_and(|row| row.digest == digest && row.reply == answers) =>
             {
-                Ok(Outcome::Planned {
+                Ok(AppendOutcome::Planned {
                     index: *index,
                     duplicate: true,
                 })
@@ -235,7 +235,7 @@ impl Planner {
         }
     }
 
-    fn end(&mut self, mut end: FinishedReply) -> Result<Outcome, AppendRefusal> {
+    fn end(&mut self, mut end: FinishedReply) -> Result<AppendOutcome, AppendRefusal> {
         let key = (end.tenant, end.session);
         let attempts = std::mem::take(&mut end.attempts);
         self.plan
@@ -297,15 +297,19 @@ impl Planner {
         state.clone_into(&mut reply.state);
         let outcome = match end.end {
             ReplyEnd::Completed { cut } => self.store(answer(key, &end, cut)),
-            ReplyEnd::Failed(..) | ReplyEnd::Cancelled => Ok(Outcome::Ended),
+            ReplyEnd::Failed(..) | ReplyEnd::Cancelled => Ok(AppendOutcome::Ended),
         };
         self.plan.ends.push(EndRow { end, state });
         outcome
     }
 
-    fn ended_again(&self, key: SessionKey, end: FinishedReply) -> Result<Outcome, AppendRefusal> {
+    fn ended_again(
+        &self,
+        key: SessionKey,
+        end: FinishedReply,
+    ) -> Result<AppendOutcome, AppendRefusal> {
         if !matches!(end.end, ReplyEnd::Completed { .. }) {
-            return Ok(Outcome::Ended);
+            return Ok(AppendOutcome::Ended);
         }
         let digest = text::digest(&end.text);
         let known = self
@@ -317,7 +321,7 @@ impl Planner {
     }
 
     /// Gives the message the next number.
-    fn store(&mut self, row: MessageRow) -> Result<Outcome, AppendRefusal> {
+    fn store(&mut self, row: MessageRow) -> Result<AppendOutcome, AppendRefusal> {
         let index = self.plan.messages.len();
         let head = self
             .snapshot
@@ -330,7 +334,7 @@ impl Planner {
             .messages
             .insert((row.key, row.id.uuid()), Known::Planned(index));
         self.plan.messages.push(MessageRow { seq, ..row });
-        Ok(Outcome::Planned {
+        Ok(AppendOutcome::Planned {
             index,
             duplicate: false,
         })

@@ -4,6 +4,7 @@ use hubbub_protocol::BotId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::counters::LEFT_AT_MOST;
 use super::*;
 
 /// Longest prompt and answer, in tokens.
@@ -48,7 +49,7 @@ struct Simulation {
     queue: FairQueue,
     tenants: Vec<(TenantId, u32, Vec<SessionId>)>,
     /// Of each ticket: its tenant, the tokens of its prompt and of its answer.
-    asked: HashMap<Ticket, (usize, u64, u64)>,
+    asked: HashMap<RequestId, (usize, u64, u64)>,
     running: Vec<Running>,
     /// Work done for each.
     served: Vec<u64>,
@@ -80,7 +81,7 @@ impl Simulation {
         };
         let (id, weight, sessions) = &self.tenants[tenant];
         let session = sessions[rng.random_range(0..sessions.len())];
-        let ticket = Ticket(self.asked.len() as u64);
+        let ticket = RequestId(self.asked.len() as u64);
         self.asked.insert(ticket, (tenant, input, output));
         let request = request(*id, *weight, session, input);
         self.queue.push(ticket, request, Cost::of(input, predicted));
@@ -237,7 +238,7 @@ fn who_comes_back_is_owed_nothing() {
 fn line_of(queue: &mut FairQueue, tenant: TenantId, weight: u32, tickets: std::ops::Range<u64>) {
     for ticket in tickets {
         let request = request(tenant, weight, SessionId::generate(), 10);
-        queue.push(Ticket(ticket), request, Cost::of(10, 10));
+        queue.push(RequestId(ticket), request, Cost::of(10, 10));
     }
 }
 
@@ -248,22 +249,22 @@ fn within_a_tenant_the_sessions_take_turns() {
     let (busy, calm) = (SessionId::generate(), SessionId::generate());
     let push = |queue: &mut FairQueue, ticket, session| {
         let request = request(tenant, 1, session, 10);
-        queue.push(Ticket(ticket), request, Cost::of(10, 10));
+        queue.push(RequestId(ticket), request, Cost::of(10, 10));
     };
     push(&mut queue, 0, calm);
     push(&mut queue, 1, busy);
     let next = |queue: &mut FairQueue| queue.next(|_| Some(Usable::FREE)).unwrap().0;
     assert_eq!(
         next(&mut queue),
-        Ticket(0),
+        RequestId(0),
         "who came first, while nobody was served"
     );
     // Calm waits on, and so busy is not lifted.
     push(&mut queue, 2, calm);
-    assert_eq!(next(&mut queue), Ticket(1));
+    assert_eq!(next(&mut queue), RequestId(1));
     push(&mut queue, 3, busy);
     push(&mut queue, 4, calm);
-    assert_eq!(next(&mut queue), Ticket(2));
+    assert_eq!(next(&mut queue), RequestId(2));
 }
 
 #[test]
@@ -274,12 +275,12 @@ fn places_are_told_in_the_order_of_service() {
     assert_eq!(queue.ahead_of(greedy), 20);
     assert!(queue.ahead_of(modest) <= 1, "not behind all of them");
     line_of(&mut queue, modest, 1, 20..22);
-    let told: Vec<Ticket> = queue.in_order().map(|(ticket, _)| ticket).collect();
-    let served: Vec<Ticket> = std::iter::from_fn(|| queue.next(|_| Some(Usable::FREE)))
+    let told: Vec<RequestId> = queue.in_order().map(|(ticket, _)| ticket).collect();
+    let served: Vec<RequestId> = std::iter::from_fn(|| queue.next(|_| Some(Usable::FREE)))
         .map(|(ticket, ..)| ticket)
         .collect();
     assert_eq!(told, served);
-    assert!(served[..4].contains(&Ticket(21)), "{served:?}");
+    assert!(served[..4].contains(&RequestId(21)), "{served:?}");
 }
 
 #[test]
@@ -289,11 +290,11 @@ fn what_cannot_be_served_now_stands_in_nobodys_way() {
     line_of(&mut queue, one, 1, 0..2);
     line_of(&mut queue, other, 1, 2..3);
     let usable = |request: &Request| (request.tenant == other).then_some(Usable::FREE);
-    assert_eq!(queue.next(usable).unwrap().0, Ticket(2));
+    assert_eq!(queue.next(usable).unwrap().0, RequestId(2));
     assert!(queue.next(usable).is_none());
-    queue.retain(|ticket| ticket == Ticket(1));
+    queue.retain(|ticket| ticket == RequestId(1));
     assert_eq!(queue.len(), 1);
-    assert!(!queue.contains(Ticket(0)));
+    assert!(!queue.contains(RequestId(0)));
 }
 
 #[test]
@@ -303,7 +304,7 @@ fn whoever_left_is_forgotten_though_the_queue_never_empties() {
     let mut next = 0;
     let mut push = |queue: &mut FairQueue| {
         let request = request(tenant, 1, SessionId::generate(), 30);
-        queue.push(Ticket(next), request, Cost(70));
+        queue.push(RequestId(next), request, Cost(70));
         next += 1;
     };
     for _ in 0..100 {

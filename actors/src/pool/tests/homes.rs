@@ -21,7 +21,7 @@ fn at_home(tenant: TenantId, home: usize) -> Request {
 }
 
 #[test]
-fn a_free_slot_goes_to_whoever_has_been_there_but_only_within_a_tenant() {
+fn a_free_slot_goes_to_whoever_has_been_there() {
     let now = Instant::now();
     let (one, other) = (TenantId::generate(), TenantId::generate());
     let mut pool = pool_of(&[1, 1, 1], 99);
@@ -29,21 +29,21 @@ fn a_free_slot_goes_to_whoever_has_been_there_but_only_within_a_tenant() {
         .map(|home| asked(&mut pool, now, at_home(one, home)))
         .collect();
     let queue = |pool: &mut PoolState, request| match pool.admit(now, request) {
-        Admission::Queued(ticket, _) => ticket,
+        Admitted::Queued(ticket, _) => ticket,
         refused => panic!("{refused:?}"),
     };
     let away = queue(&mut pool, at_home(one, 1));
     let back = queue(&mut pool, at_home(one, 0));
     let stranger = queue(&mut pool, at_home(other, 2));
-    end(&mut pool, now, held[0].clone(), Outcome::Answered);
+    end(&mut pool, now, held[0].clone(), Verdict::Answered);
     assert_eq!(
         pool.next_grant(now, |_| false),
-        Some((stranger, 0)),
-        "whose turn it is does not depend on what is free"
+        Some((back, 0)),
+        "it is the other tenant's turn, but that one is not at home here"
     );
-    end(&mut pool, now, (held[0].0.clone(), 0), Outcome::Neutral);
-    assert_eq!(pool.next_grant(now, |_| false), Some((back, 0)));
-    end(&mut pool, now, (held[0].0.clone(), 0), Outcome::Neutral);
+    end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
+    assert_eq!(pool.next_grant(now, |_| false), Some((stranger, 0)));
+    end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
     assert_eq!(
         pool.next_grant(now, |_| false),
         Some((away, 0)),
@@ -59,7 +59,7 @@ fn nobody_is_passed_over_for_ever() {
     let held: Vec<_> = (0..UPSTREAMS)
         .map(|home| asked(&mut pool, now, at_home(tenant, home)))
         .collect();
-    let Admission::Queued(patient, _) = pool.admit(now, at_home(tenant, 1)) else {
+    let Admitted::Queued(patient, _) = pool.admit(now, at_home(tenant, 1)) else {
         panic!()
     };
     for _ in 0..100 {
@@ -67,7 +67,7 @@ fn nobody_is_passed_over_for_ever() {
     }
     let mut served = 0;
     loop {
-        end(&mut pool, now, (held[0].0.clone(), 0), Outcome::Neutral);
+        end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
         let (ticket, _) = pool.next_grant(now, |_| false).unwrap();
         if ticket == patient {
             break;
@@ -75,6 +75,32 @@ fn nobody_is_passed_over_for_ever() {
         served += 1;
     }
     assert_eq!(served, 32);
+}
+
+#[test]
+fn another_tenant_goes_before_only_for_a_while() {
+    let now = Instant::now();
+    let (one, other) = (TenantId::generate(), TenantId::generate());
+    let mut pool = pool_of(&[1, 1, 1], 999);
+    let held: Vec<_> = (0..UPSTREAMS)
+        .map(|home| asked(&mut pool, now, at_home(one, home)))
+        .collect();
+    for _ in 0..100 {
+        pool.admit(now, at_home(one, 0));
+    }
+    let Admitted::Queued(patient, _) = pool.admit(now, at_home(other, 1)) else {
+        panic!()
+    };
+    let mut served = 0;
+    loop {
+        end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
+        let (ticket, _) = pool.next_grant(now, |_| false).unwrap();
+        if ticket == patient {
+            break;
+        }
+        served += 1;
+    }
+    assert_eq!(served, 8);
 }
 
 // R153
@@ -110,9 +136,9 @@ struct Rush {
     start: Instant,
     tenants: [TenantId; 2],
     /// Of each ticket: where its conversation was answered last, and how many questions it has left.
-    asked: HashMap<Ticket, (Option<usize>, u32)>,
+    asked: HashMap<RequestId, (Option<usize>, u32)>,
     /// When answers end, in milliseconds.
-    ends: BinaryHeap<Reverse<(u64, Ticket, usize)>>,
+    ends: BinaryHeap<Reverse<(u64, RequestId, usize)>>,
     /// Whether each that had a home was served there, and the tokens it could be spared.
     taken: Vec<(bool, u64)>,
 }
@@ -141,17 +167,17 @@ impl Rush {
         };
         let now = self.start + Duration::from_millis(ms);
         let ticket = match self.pool.admit(now, request) {
-            Admission::Granted(ticket, index) => {
+            Admitted::Granted(ticket, index) => {
                 self.begin(ms, ticket, index);
                 ticket
             }
-            Admission::Queued(ticket, _) => ticket,
+            Admitted::Queued(ticket, _) => ticket,
             refused => panic!("{refused:?}"),
         };
         self.asked.insert(ticket, (home, left));
     }
 
-    fn begin(&mut self, ms: u64, ticket: Ticket, index: usize) {
+    fn begin(&mut self, ms: u64, ticket: RequestId, index: usize) {
         let long = self.rng.random_range(1_000..7_000);
         self.ends.push(Reverse((ms + long, ticket, index)));
     }
@@ -163,7 +189,7 @@ impl Rush {
                 &mut self.pool,
                 now,
                 (asked_by(ticket), index),
-                Outcome::Answered,
+                Verdict::Answered,
             );
             let (_, left) = self.asked[&ticket];
             if self.taken.len() < 3_000 {
@@ -187,12 +213,12 @@ fn tokens(left: u32) -> u64 {
     u64::from(TURNS - left) * 100
 }
 
-fn asked_by(ticket: Ticket) -> Returned {
+fn asked_by(ticket: RequestId) -> Returned {
     Returned {
         ticket,
         session: SessionId::generate(),
         model: None,
-        outcome: Outcome::Neutral,
+        outcome: Verdict::Neutral,
         used: Used::default(),
     }
 }

@@ -15,9 +15,9 @@ struct Rush {
     start: Instant,
     tenants: Vec<TenantId>,
     /// When answers end, in milliseconds, with their slot's.
-    ends: BinaryHeap<Reverse<(u64, Ticket, usize, u64)>>,
+    ends: BinaryHeap<Reverse<(u64, RequestId, usize, u64)>>,
     /// When whoever waits asked, and how long they were told it takes.
-    waiting: HashMap<Ticket, (u64, Duration)>,
+    waiting: HashMap<RequestId, (u64, Duration)>,
     /// How far what was told was off, as a part of the real wait.
     errors: Vec<f64>,
 }
@@ -39,7 +39,7 @@ impl Rush {
         self.start + Duration::from_millis(ms)
     }
 
-    fn begin(&mut self, ms: u64, ticket: Ticket, index: usize) {
+    fn begin(&mut self, ms: u64, ticket: RequestId, index: usize) {
         let long: u64 = self.rng.random_range(1_000..7_000);
         self.ends.push(Reverse((ms + long, ticket, index, long)));
     }
@@ -51,8 +51,8 @@ impl Rush {
             ..any(&[0])
         };
         match self.pool.admit(self.at(ms), request) {
-            Admission::Granted(ticket, index) => self.begin(ms, ticket, index),
-            Admission::Queued(ticket, place) => {
+            Admitted::Granted(ticket, index) => self.begin(ms, ticket, index),
+            Admitted::Queued(ticket, place) => {
                 self.waiting.insert(ticket, (ms, place.eta));
             }
             refused => panic!("{refused:?}"),
@@ -66,7 +66,7 @@ impl Rush {
             ticket,
             session: SessionId::generate(),
             model: None,
-            outcome: Outcome::Answered,
+            outcome: Verdict::Answered,
             used: Used {
                 input: 10,
                 output: long / 100,

@@ -1,4 +1,4 @@
-//! What sessions, and the replies written for them, need from the node they live on.
+//! The node, as its sessions and the replies written for them see it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::writer::WriterHandle;
 
 /// Settings of every session.
 #[derive(Clone, Copy, Debug)]
-pub struct SessionConfig {
+pub struct SessionSettings {
     /// How long it stays in memory without a device.
     pub idle_timeout: Duration,
     /// Shortest time between two deltas to a device.
@@ -28,10 +28,10 @@ pub struct SessionConfig {
     pub max_questions: usize,
 }
 
-/// The node, as its sessions see it.
-pub(crate) struct SessionPorts {
-    pub(crate) node: NodeId,
-    pub(crate) config: SessionConfig,
+/// What they need of it.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) config: SessionSettings,
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) writer: WriterHandle,
     pub(crate) pool: PoolHandle,
