@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::ports::{Append, PendingReply};
 use crate::sessions::Sessions;
 
-/// How often the lease is renewed and orphans are looked for. A lease lasts several of these.
+/// How often to renew the lease and look for orphans. A lease lasts several of these.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Until the next turn, when there are more orphans than one turn takes.

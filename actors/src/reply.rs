@@ -59,6 +59,8 @@ pub(crate) struct ReplyTask {
     pub(crate) tab: Tab,
     /// The upstream that has read the conversation last.
     pub(crate) read_by: Option<String>,
+    /// What people told the bot when they gave the conversation back to it.
+    pub(crate) summary: Option<String>,
 }
 
 /// Stops the reply: its stream is dropped, which closes the upstream's request.
@@ -157,15 +159,19 @@ impl Work {
             to,
             session,
             read_by,
+            summary,
             ..
         } = &self.task;
+        let summary = summary.as_deref();
         let mut route = pool.route(&bot.route, *session, read_by.as_deref());
         if route.upstreams.is_empty() {
             return Err(Stopped::Rejected(Rejection::unavailable()));
         }
         let Conversation { said, has_budget } = self.conversation(&route.upstreams).await?;
         // What cannot read as much is not asked.
-        let reads = |index: &usize| prompt::fitting(bot, &said, *to, pool.window(*index)).is_some();
+        let reads = |index: &usize| {
+            prompt::fitting(bot, summary, &said, *to, pool.window(*index)).is_some()
+        };
         route.upstreams.retain(reads);
         let turns = self
             .largest_window(&route.upstreams)
@@ -179,7 +185,8 @@ impl Work {
             has_budget,
         };
         let question = Question::of(self.task.tenant, self.task.class, bot, &prompt.said, *to);
-        match question {
+        // What people said of this visitor is for no other.
+        match question.filter(|_| summary.is_none()) {
             Some(question) => self.share(question, route, &prompt).await,
             None => self.generate(route, &prompt).await.map(|(end, _)| end),
         }
@@ -337,7 +344,10 @@ impl Work {
 
     /// The prompt for a window of tokens; `None` if the question does not fit in it.
     fn turns(&self, said: &[Said], window: u32) -> Option<Vec<ChatTurn>> {
-        prompt::build(&self.task.bot, said, self.task.to, window)
+        let ReplyTask {
+            bot, summary, to, ..
+        } = &self.task;
+        prompt::build(bot, summary.as_deref(), said, *to, window)
     }
 
     async fn tell_score(&self, score: Option<u8>) -> Result<(), Unwanted> {

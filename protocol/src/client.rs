@@ -155,6 +155,9 @@ pub struct Release {
     pub reference: Option<String>,
     /// The session.
     pub session: SessionId,
+    /// What the bot is told, and nobody else: what was agreed, and how to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
 }
 
 /// `transfer`, of operators: answered by `handler`, to every device.
@@ -279,6 +282,7 @@ impl ClientFrame {
         match self {
             Self::Join(join) => join.violation(),
             Self::Send(send) => send.violation(text_chars),
+            Self::Release(release) => release.violation(),
             Self::Transfer(transfer) => transfer.violation(),
             Self::Escalate(escalate) => escalate.violation(),
             Self::Note(note) => note.violation(text_chars),

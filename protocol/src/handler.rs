@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Escalate, Transfer};
+use crate::client::{Escalate, Release, Transfer};
 use crate::{ErrorCode, SessionId, Timestamp, limits};
 
 /// Who answers in a session.
@@ -98,6 +98,20 @@ impl Transfer {
         (!is_id).then_some((
             ErrorCode::Invalid,
             "to must be 1 to 200 characters, none of them a control character",
+        ))
+    }
+}
+
+impl Release {
+    pub(crate) fn violation(&self) -> Option<(ErrorCode, &'static str)> {
+        let summary = self.summary.as_deref().unwrap_or_default();
+        if summary.contains('\0') {
+            return Some((ErrorCode::Invalid, "summary contains a NUL character"));
+        }
+        let is_long = summary.chars().count() > limits::SUMMARY_CHARS;
+        is_long.then_some((
+            ErrorCode::TooLarge,
+            "summary is longer than 2000 characters",
         ))
     }
 }

@@ -54,6 +54,8 @@ pub mod limits {
     pub const NAME_CHARS: usize = 200;
     /// Longest reason somebody gives for asking for a person, in Unicode scalar values.
     pub const REASON_CHARS: usize = 500;
+    /// Longest summary an operator leaves the bot, in Unicode scalar values.
+    pub const SUMMARY_CHARS: usize = 2_000;
     /// Longest `ref`, in Unicode scalar values.
     pub const REF_CHARS: usize = 64;
     /// Most messages one `joined` carries.

@@ -12,20 +12,20 @@ use crate::realtime::Connections;
 use crate::realtime::sockets::Sockets;
 use crate::storage::{Storage, StorageError};
 
-/// How often tickets that nobody redeemed, and visitors who never opened a session, are deleted.
+/// How often to delete tickets that nobody redeemed, and visitors who never opened a session.
 const STRANGER_SWEEP: Duration = Duration::from_mins(1);
 
-/// How often it is looked whether keys of open connections were revoked, which ends them: within 5 s, also
-/// when the database takes its 2 s to answer.
+/// How often to check for revoked keys, whose open connections are closed: within 5 s, even when the database
+/// takes its full 2 s to answer.
 const KEY_CHECK: Duration = Duration::from_secs(3);
 
-/// How often it is forgotten who used some of their allowance and has it back.
+/// How often to forget those whose allowance is whole again.
 const FORGET: Duration = Duration::from_mins(1);
 
-/// How often it is looked which sockets wait for a request for too long.
+/// How often to look for sockets that have waited for a request for too long.
 const SILENCE_CHECK: Duration = Duration::from_secs(5);
 
-/// How often the coming months' partitions are made, twelve ahead: what a long-lived server needs.
+/// How often to make the coming months' partitions, twelve ahead: a long-lived server needs them.
 const PARTITIONS: Duration = Duration::from_hours(24);
 
 /// Keeps asking whether the database takes writes, until it is told to stop.

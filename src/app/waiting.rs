@@ -15,7 +15,7 @@ use crate::http::path::path;
 use crate::http::{health, problem};
 use crate::storage::{Readiness, Storage};
 
-/// How often the schema is looked at.
+/// How often to check the schema.
 const POLL: Duration = Duration::from_secs(1);
 
 /// Connections at most: only probes have any use for one.

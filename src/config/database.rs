@@ -18,13 +18,13 @@ pub struct DatabaseConfig {
     pub app_connections: usize,
     /// Connections of the message writer.
     pub writer_connections: usize,
-    /// How long it is waited for.
+    /// How long to wait for it.
     pub timeouts: DatabaseTimeouts,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// How long the database is waited for.
+/// How long to wait for the database.
 #[derive(Clone, Copy, Debug)]
 pub struct DatabaseTimeouts {
     /// Longest wait for a free connection.

@@ -48,7 +48,7 @@ pub struct UpstreamConfig {
     pub slots: RangeInclusive<u32>,
     /// Most tokens in prompt and answer together.
     pub context_tokens: u32,
-    /// How long it is waited for.
+    /// How long to wait for it.
     pub timeouts: UpstreamTimeouts,
     /// How its requests differ from the usual.
     pub dialect: UpstreamDialect,

@@ -10,7 +10,7 @@ use actix_web::web;
 
 use super::AppState;
 
-/// Middleware: takes the configured path off, before the route is looked for.
+/// Middleware: takes the configured path off, before the route is matched.
 ///
 /// # Errors
 /// None of its own.

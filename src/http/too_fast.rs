@@ -2,7 +2,7 @@
 //! refused without a look at the database, which would cost more than the refusal saves.
 //!
 //! Only tokens that were found valid get here, so nobody fills it with what was made up. Nothing is lost
-//! with it: each is looked up once more.
+//! with it: each is checked once more.
 
 use std::time::Duration;
 

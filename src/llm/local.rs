@@ -2,7 +2,7 @@
 //!
 //! Started by `main`, watched until [`LocalModel::stop`]. It dies with the server, however that dies:
 //! it watches its standard input, which the server holds open. When the program or its weights are
-//! missing the server runs without: replies fail as unreachable, and both are looked for again.
+//! missing the server runs without: replies fail as unreachable, and the server keeps looking for both.
 
 mod program;
 

@@ -43,7 +43,7 @@ pub(super) struct Connection {
     caller: Caller,
     config: ConnectionConfig,
     frames: DefaultDirectRateLimiter,
-    /// How often it is told that it is too fast, before it is closed.
+    /// Warnings that it is too fast, before it is closed.
     refusals: DefaultDirectRateLimiter,
     verdict: Verdict,
     cut: Cut,

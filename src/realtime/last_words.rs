@@ -32,7 +32,7 @@ where
         let Some(frames) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        // Nothing of the actor is looked at again: it is only dropped.
+        // Nothing reads the actor again: it is only dropped.
         if let Ok(polled) = catch_unwind(AssertUnwindSafe(|| frames.as_mut().poll_next(cx))) {
             return polled;
         }

@@ -78,7 +78,7 @@ pub(super) struct RegistryEntry {
 }
 
 impl Connections {
-    /// None yet.
+    /// An empty registry.
     pub fn new(max: usize, max_per_address: u32, rates: &Arc<Rates>) -> Self {
         Self(Arc::new(Inner {
             open: DashMap::new(),

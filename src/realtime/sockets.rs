@@ -77,7 +77,7 @@ pub struct SocketPlace(Socket);
 pub struct Held(Option<Socket>);
 
 impl Sockets {
-    /// None yet.
+    /// An empty table.
     pub fn new(bounds: SocketBounds) -> Self {
         Self(Arc::new(Inner {
             bounds,

@@ -18,14 +18,14 @@ const INSERT: &str = "WITH kept AS (UPDATE visitors SET expires_at = NULL \
     INSERT INTO sessions (tenant_id, id, bot_id, visitor_id) \
     VALUES ($1, $2, $3, $4) ON CONFLICT ON CONSTRAINT sessions_pkey DO NOTHING";
 const LOAD: &str = "SELECT s.id, s.bot_id, s.visitor_id, s.fence, s.handler, s.handler_id, \
-    s.handler_name, s.waiting_since, s.waiting_reason, \
+    s.handler_name, s.waiting_since, s.waiting_reason, s.summary, \
     coalesce((SELECT m.seq FROM messages m WHERE m.tenant_id = s.tenant_id \
               AND m.session_id = s.id ORDER BY m.seq DESC LIMIT 1), 0) AS head, \
     (SELECT d.epoch FROM deployment d) AS epoch \
     FROM sessions s WHERE s.tenant_id = $1 AND s.id = $2";
 // Only under the fence it was decided under: of two who decide at once, one has to look again.
 const CHANGE_HANDLER: &str = "UPDATE sessions SET fence = fence + 1, handler = $4, handler_id = $5, \
-    handler_name = $6, waiting_since = $7, waiting_reason = $8 \
+    handler_name = $6, waiting_since = $7, waiting_reason = $8, summary = $9 \
     WHERE tenant_id = $1 AND id = $2 AND fence = $3 RETURNING fence";
 const FIND: &str = "SELECT id, bot_id, visitor_id, created_at, last_activity_at, handler, handler_id, \
     handler_name, waiting_since, waiting_reason FROM sessions \
@@ -128,6 +128,7 @@ pub async fn load(
             visitor: fields.get::<Option<Uuid>>("visitor_id")?.map(VisitorId),
             head: Seq(fields.count("head")?),
             handler: handler(&fields)?,
+            summary: fields.get("summary")?,
             fence: Fence(fields.count("fence")?),
             epoch: Epoch(fields.get("epoch")?),
             pending,
@@ -175,6 +176,7 @@ pub async fn change_handler(
                 &name,
                 &since,
                 &reason,
+                &change.summary,
             ],
         )
         .await?;

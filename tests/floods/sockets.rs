@@ -273,8 +273,9 @@ async fn come_and_go(mut device: Device, target: &Target, outcome: &mut Outcome)
             break;
         }
     }
-    loop {
-        let next = match device.next().await {
+    // Refused everything, it hears nothing more: then it comes back as somebody new.
+    while let Ok(next) = tokio::time::timeout(Duration::from_secs(2), device.next()).await {
+        let next = match next {
             Ok(ServerFrame::Joined(joined)) => vec![
                 message(joined.session, ClientMessageId::generate(), &text, None),
                 leave(joined.session),

@@ -33,8 +33,11 @@ pub fn takeover(session: SessionId) -> ClientFrame {
 }
 
 pub fn release(session: SessionId) -> ClientFrame {
-    let reference = None;
-    ClientFrame::Release(Release { reference, session })
+    ClientFrame::Release(Release {
+        reference: None,
+        session,
+        summary: None,
+    })
 }
 
 async fn handled(device: &mut Device) -> HandlerFrame {
@@ -295,6 +298,58 @@ async fn the_upstreams_request_is_closed_when_a_person_takes_over() {
     }
     println!("its request was closed {:?} after", told.elapsed());
     assert_eq!(server.upstream("slow").counters().cancelled, 1);
+}
+
+// R031
+#[tokio::test]
+async fn what_an_operator_leaves_the_bot_is_told_to_it_alone_also_after_a_restart() {
+    let scripted = Scripted::start(|_, _| {
+        let pieces = [text("So."), finish("stop")];
+        events(&pieces.each_ref().map(String::as_str))
+    })
+    .await;
+    let setup = Setup::default().set("upstreams", format!("[{}]", scripted.config("one")));
+    let mut server = tokio::task::spawn_blocking(|| setup.start()).await.unwrap();
+    let bot = Caller::new(&server).bot(&["one"]).await;
+    let mut device = Device::connect(&server).await;
+    let session = device.open(bot).await.session;
+    device.ask(session, "Is it repaired?").await.unwrap();
+    let mut olga = operator(&server, "olga", "agent").await;
+    olga.join(session).await;
+    olga.send(&takeover(session)).await.unwrap();
+    handled(&mut olga).await;
+    let summed_up = |summary: String| {
+        ClientFrame::Release(Release {
+            reference: None,
+            session,
+            summary: Some(summary),
+        })
+    };
+    olga.send(&summed_up("é".repeat(2_001))).await.unwrap();
+    assert_eq!(refused(&mut olga).await, ErrorCode::TooLarge);
+    olga.send(&summed_up("a\0b".to_owned())).await.unwrap();
+    assert_eq!(refused(&mut olga).await, ErrorCode::Invalid);
+    let summary = format!("It is free.{}", "é".repeat(1_900));
+    olga.send(&summed_up(summary.clone())).await.unwrap();
+    handled(&mut olga).await;
+    device.ask(session, "What does it cost?").await.unwrap();
+
+    let server = tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.restart();
+        server
+    });
+    let server = server.await.unwrap();
+    let mut device = Device::connect(&server).await;
+    let joined = device.join(session).await;
+    assert!(!format!("{joined:?}").contains(&summary));
+    device.ask(session, "Really?").await.unwrap();
+    let prompts = scripted.requests();
+    let prompts: Vec<_> = prompts
+        .iter()
+        .map(|asked| asked["messages"][0].to_string().contains(&summary))
+        .collect();
+    assert_eq!(prompts, [false, true, true]);
 }
 
 // R030

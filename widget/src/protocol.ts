@@ -90,6 +90,7 @@ export interface Release {
   type: "release";
   ref?: string;
   session: Id;
+  summary?: string;
 }
 export interface Transfer {
   type: "transfer";

@@ -22,7 +22,7 @@ use super::state::RequestId;
 use counters::{Counters, parts};
 use line::{Choice, Line, Waiting};
 
-/// As many other tenants are looked at for one that is at home in what is free.
+/// How many other tenants to check for one that is at home in the free slot.
 const OTHERS_LOOKED_AT: usize = 16;
 
 /// Something that a waiting request can use.

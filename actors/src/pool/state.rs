@@ -16,7 +16,7 @@ use super::{Place, Request, Verdict};
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
 
-/// Nobody is told a shorter wait for a pause to end: that is how often the queue is looked through.
+/// Nobody is told a shorter wait for a pause to end: the queue is checked that often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Somebody who asked for a slot; also names the attempt that is made with it.

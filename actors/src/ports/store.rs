@@ -13,8 +13,8 @@ use super::fencing::{Claim, Fence};
 use super::ledger::UsageLedger;
 use super::notes::{NewNote, Noted};
 
-/// How many seqs before the messages asked for ends of replies are looked for. More than the questions
-/// that may wait in a session, and what is said around them.
+/// How many seqs before the requested messages to look for ends of replies: more than the questions that may
+/// wait in a session, with what is said around them.
 pub const ENDED_LOOK_BACK: u64 = 32;
 
 /// How much of a log is read at once. One message is read whatever its size.
@@ -190,6 +190,8 @@ pub struct SessionRecord {
     pub head: Seq,
     /// Who handles it.
     pub handler: SessionHandler,
+    /// What the operator who gave it back to the bot last tells the bot.
+    pub summary: Option<String>,
     /// Rises with every change of handler.
     pub fence: Fence,
     /// The log its seqs belong to.
@@ -209,6 +211,8 @@ pub struct HandlerChange {
     pub fence: Fence,
     /// Who.
     pub handler: SessionHandler,
+    /// What the bot is told of what happened while a person handled it.
+    pub summary: Option<String>,
 }
 
 /// A reply without an end.

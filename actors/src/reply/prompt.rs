@@ -26,11 +26,18 @@ pub(crate) fn estimate_tokens(text: &str) -> usize {
 const HANDED_BACK: &str = "Some of the answers in this conversation were written by people of the team, who \
     handled it for a while. It is yours again: keep to what they said and go on from there.";
 
-/// The bot's instructions for this conversation.
-fn instructions<'a>(bot: &'a BotConfig, said: &[Said]) -> Cow<'a, str> {
+/// Before what they left it.
+const SUMMARY: &str = "They leave you this, which the visitor does not see: ";
+
+/// The bot's instructions for this conversation, with what people left it who handled it before.
+fn instructions<'a>(bot: &'a BotConfig, summary: Option<&str>, said: &[Said]) -> Cow<'a, str> {
     let mut instructions = Cow::Borrowed(bot.prompt.as_str());
-    if said.iter().any(|said| said.role == Role::Operator) {
+    if summary.is_some() || said.iter().any(|said| said.role == Role::Operator) {
         turns::join(instructions.to_mut(), HANDED_BACK);
+    }
+    if let Some(summary) = summary {
+        turns::join(instructions.to_mut(), SUMMARY);
+        instructions.to_mut().push_str(summary);
     }
     if bot.escalation.below_score.is_some() {
         turns::join(instructions.to_mut(), score::INSTRUCTIONS);
@@ -47,22 +54,29 @@ pub(crate) fn page_size(window: u32) -> PageSize {
 }
 
 /// The turns to send, oldest first, of what [fits](fitting).
-pub(crate) fn build(bot: &BotConfig, said: &[Said], to: Seq, window: u32) -> Option<Vec<ChatTurn>> {
-    let fitting = fitting(bot, said, to, window)?;
-    Some(turns::turns(&instructions(bot, fitting), fitting))
+pub(crate) fn build(
+    bot: &BotConfig,
+    summary: Option<&str>,
+    said: &[Said],
+    to: Seq,
+    window: u32,
+) -> Option<Vec<ChatTurn>> {
+    let fitting = fitting(bot, summary, said, to, window)?;
+    Some(turns::turns(&instructions(bot, summary, fitting), fitting))
 }
 
 /// As much of a [conversation](turns::conversation) as goes into a prompt, ending with the question at `to`.
 /// `None` if not even the question fits in the window beside the instructions and the answer.
 pub(crate) fn fitting<'a>(
     bot: &BotConfig,
+    summary: Option<&str>,
     said: &'a [Said],
     to: Seq,
     window: u32,
 ) -> Option<&'a [Said]> {
     let answer = usize::try_from(bot.max_output_tokens).unwrap_or(usize::MAX);
     let window = usize::try_from(window).unwrap_or(usize::MAX);
-    let instructions = match instructions(bot, said).as_ref() {
+    let instructions = match instructions(bot, summary, said).as_ref() {
         "" => 0,
         instructions => estimate_tokens(instructions),
     };
@@ -126,7 +140,7 @@ mod tests {
         ) {
             let all: Vec<_> =
                 texts.iter().enumerate().map(|(n, text)| said(n as u64 + 1, text)).collect();
-            if let Some(turns) = build(&bot("Be kind.", 64), &all, Seq(texts.len() as u64), window) {
+            if let Some(turns) = build(&bot("Be kind.", 64), None, &all, Seq(texts.len() as u64), window) {
                 let tokens: usize = turns.iter().map(|turn| estimate_tokens(&turn.text)).sum();
                 prop_assert!(tokens + 64 <= window as usize);
                 prop_assert_eq!(turns[0].role, TurnRole::System);
@@ -140,20 +154,24 @@ mod tests {
     #[test]
     fn a_bot_is_told_that_people_answered_before_it() {
         let mut all = vec![said(1, "Hi"), said(2, "I am Olga."), said(3, "And now?")];
-        let system = |all: &[Said]| {
-            let turns = build(&bot("Be kind.", 64), all, Seq(3), 1_000).unwrap();
+        let system = |summary, all: &[Said]| {
+            let turns = build(&bot("Be kind.", 64), summary, all, Seq(3), 1_000).unwrap();
             turns[0].text.clone()
         };
-        assert_eq!(system(&all), "Be kind.");
+        let told = format!("Be kind.\n\n{HANDED_BACK}");
+        let summed_up = format!("{told}\n\n{SUMMARY}It is free.");
+        assert_eq!(system(None, &all), "Be kind.");
+        assert_eq!(system(Some("It is free."), &all), summed_up);
         all[1].role = Role::Operator;
-        assert_eq!(system(&all), format!("Be kind.\n\n{HANDED_BACK}"));
+        assert_eq!(system(None, &all), told);
+        assert_eq!(system(Some("It is free."), &all), summed_up);
     }
 
     #[test]
     fn a_message_larger_than_the_window_has_no_prompt() {
         let large = vec![said(1, &"x".repeat(4_000))];
-        assert_eq!(build(&bot("", 100), &large, Seq(1), 1_000), None);
+        assert_eq!(build(&bot("", 100), None, &large, Seq(1), 1_000), None);
         let small = vec![said(1, "x")];
-        assert_eq!(build(&bot("", 2_000), &small, Seq(1), 1_000), None);
+        assert_eq!(build(&bot("", 2_000), None, &small, Seq(1), 1_000), None);
     }
 }

@@ -63,7 +63,7 @@ type Events = BoxStream<'static, Result<UpstreamEvent, UpstreamError>>;
 /// The stream of one attempt.
 pub(super) struct Stream {
     events: ReadyChunks<Events>,
-    /// Where it is noted what comes.
+    /// Where what comes is noted.
     tab: TabEntry,
     /// When the first sign of life has to be there.
     deadline: Option<Instant>,

@@ -59,6 +59,7 @@ impl Live {
             bot,
             tab: self.tab.clone(),
             read_by: self.read_by.clone(),
+            summary: self.record.summary.clone(),
             absence: self.attendance.absence(),
         };
         let (reply, fence) = (question.reply, question.fence);

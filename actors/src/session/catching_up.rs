@@ -96,7 +96,7 @@ impl Live {
 
     fn adopt(&mut self, record: SessionRecord, ctx: &mut Context<Session>) {
         if record.fence > self.turns.fence() {
-            self.handed_over(record.handler, record.fence, ctx);
+            self.handed_over(record.handler, record.summary, record.fence, ctx);
         }
         let (node, fence) = (self.node.id, self.turns.fence());
         for pending in record.pending {

@@ -52,7 +52,8 @@ impl Live {
             since: Timestamp::now(),
             reason: Some(reason.to_owned()),
         };
-        self.change_handler(waiting, ctx, |live, changed, ctx| {
+        let summary = self.record.summary.clone();
+        self.change_handler(waiting, summary, ctx, |live, changed, ctx| {
             if let Err(rejection) = changed {
                 // The bot goes on.
                 tracing::warn!(session = %live.record.session, %rejection, "no person could be called");

@@ -31,7 +31,10 @@ pub enum Handling {
         from: Option<SessionHandler>,
     },
     /// The bot handles it again.
-    Release,
+    Release {
+        /// What the bot is told, and nobody else.
+        summary: Option<String>,
+    },
     /// An operator with this id handles it, or, for `waiting`, whoever takes it over.
     Transfer {
         /// To whom.
@@ -57,8 +60,13 @@ impl Handler<HandleSession> for Session {
             answer,
         } = command;
         self.serve(&caller, answer, ctx, |live, answer, ctx| {
+            // It stays what it was until somebody gives the session back again.
+            let summary = match &what {
+                Handling::Release { summary } => summary.clone(),
+                _ => live.record.summary.clone(),
+            };
             match decide(&live.record.handler, &caller, what) {
-                Ok(Some(handler)) => live.change_handler(handler, ctx, |_, told, _| {
+                Ok(Some(handler)) => live.change_handler(handler, summary, ctx, |_, told, _| {
                     drop(answer.send(told));
                 }),
                 // It is as it is asked to be.
@@ -98,8 +106,10 @@ fn decide(
             Ok((own != *now).then_some(own))
         }
         Handling::TakeOver { .. } => conflict("another operator handles this conversation"),
-        Handling::Release if *now == SessionHandler::Bot => Ok(None),
-        Handling::Release if is_own || is_free || leads(caller) => Ok(Some(SessionHandler::Bot)),
+        Handling::Release { .. } if *now == SessionHandler::Bot => Ok(None),
+        Handling::Release { .. } if is_own || is_free || leads(caller) => {
+            Ok(Some(SessionHandler::Bot))
+        }
         Handling::Transfer { to } if is_own || is_free || leads(caller) => {
             Ok(Some(if to == WAITING {
                 let reason = None;
@@ -109,7 +119,7 @@ fn decide(
                 SessionHandler::Operator { id: to, name }
             }))
         }
-        Handling::Release | Handling::Transfer { .. } => {
+        Handling::Release { .. } | Handling::Transfer { .. } => {
             conflict("another operator handles this conversation")
         }
         Handling::Escalate { reason } if *now == SessionHandler::Bot => {
@@ -142,6 +152,7 @@ impl Live {
     pub(super) fn change_handler(
         &mut self,
         handler: SessionHandler,
+        summary: Option<String>,
         ctx: &mut Context<Session>,
         then: impl FnOnce(&mut Self, Result<(), Rejection>, &mut Context<Session>) + 'static,
     ) {
@@ -150,13 +161,14 @@ impl Live {
             session: self.record.session,
             fence: self.turns.fence(),
             handler: handler.clone(),
+            summary: summary.clone(),
         };
         let store = self.node.store.clone();
         let changed = async move { store.change_handler(change).await };
         Self::spawn(ctx, changed, move |live, changed, ctx| {
             let told = match changed {
                 Ok(Some(fence)) => {
-                    live.handed_over(handler, fence, ctx);
+                    live.handed_over(handler, summary, fence, ctx);
                     Ok(())
                 }
                 Ok(None) => {
@@ -182,6 +194,7 @@ impl Live {
     pub(super) fn handed_over(
         &mut self,
         handler: SessionHandler,
+        summary: Option<String>,
         fence: Fence,
         ctx: &mut Context<Session>,
     ) {
@@ -191,6 +204,7 @@ impl Live {
         let is_bots = handler == SessionHandler::Bot;
         let unanswered = self.turns.hand_over(fence, is_bots);
         self.record.handler = handler.clone();
+        self.record.summary = summary;
         if self.end_answer(ReplyEnd::Cancelled, ctx).is_ok() {
             self.turns.withdraw();
         }
@@ -221,6 +235,8 @@ mod tests {
     use hubbub_protocol::{BotId, TenantId, VisitorId};
 
     use super::*;
+
+    const RELEASE: Handling = Handling::Release { summary: None };
 
     fn caller(who: Who) -> Caller {
         Caller {
@@ -261,7 +277,7 @@ mod tests {
         assert_eq!(refused.code, ErrorCode::Conflict);
         let knowing = decide(&handles("ivan"), &olga, take(Some(handles("ivan"))));
         assert_eq!(knowing, Ok(Some(handles("olga"))));
-        for what in [Handling::Release, Handling::Transfer { to: "eve".into() }] {
+        for what in [RELEASE, Handling::Transfer { to: "eve".into() }] {
             let refused = decide(&handles("ivan"), &olga, what.clone()).unwrap_err();
             assert_eq!(refused.code, ErrorCode::Conflict);
             let admin = operator("ada", OperatorRole::Admin);
@@ -288,7 +304,7 @@ mod tests {
         let take = Handling::TakeOver { from: None };
         for (who, what) in [
             (&visitor, take.clone()),
-            (&visitor, Handling::Release),
+            (&visitor, RELEASE),
             (&operator("olga", OperatorRole::Viewer), take),
             (&operator("olga", OperatorRole::Agent), escalate),
         ] {

@@ -107,9 +107,14 @@ fn a_released_session_is_the_bots_again_from_the_next_message_on() {
         handle(&node, session, olga(&node), TAKE).await.unwrap();
         node.post(session, "is anybody there?").await.unwrap();
         node.note(session, "I am.").await;
-        handle(&node, session, olga(&node), Handling::Release)
-            .await
-            .unwrap();
+        handle(
+            &node,
+            session,
+            olga(&node),
+            Handling::Release { summary: None },
+        )
+        .await
+        .unwrap();
         let reply = node.post(session, "and now?").await.unwrap().reply.unwrap();
         device.until_end_of(reply).await;
         let roles: Vec<Role> = node
@@ -244,7 +249,15 @@ impl Rush {
                 }
             }
             5 | 6 => drop(handle(node, session, olga(node), TAKE).await),
-            7 | 8 => drop(handle(node, session, olga(node), Handling::Release).await),
+            7 | 8 => drop(
+                handle(
+                    node,
+                    session,
+                    olga(node),
+                    Handling::Release { summary: None },
+                )
+                .await,
+            ),
             9 => {
                 let to = "waiting".to_owned();
                 drop(handle(node, session, olga(node), Handling::Transfer { to }).await);

@@ -210,6 +210,7 @@ impl Conversation {
         let release = ClientFrame::Release(Release {
             reference: None,
             session,
+            summary: None,
         });
         self.say(2, &release).await?;
         self.until(|told| !told.is_handled, None).await

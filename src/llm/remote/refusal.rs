@@ -2,7 +2,7 @@
 //! Pure.
 //!
 //! Providers disagree on statuses: a wrong key is 401 or 400, a content filter 400 or 403, an empty
-//! account 402 or 429. So the codes in the body are looked at first, the status decides the rest.
+//! account 402 or 429. So the codes in the body come first; the status decides the rest.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ pub(super) fn for_log<'a>(
     secrets: impl Iterator<Item = &'a str>,
     prompt: &[ChatTurn],
 ) -> String {
-    // A quotation that is cut at the end is still found: more is looked at than is logged.
+    // A quotation that is cut at the end is still found: more is searched than is logged.
     let mut words = truncated(said, 2 * LOGGED_BYTES).to_owned();
     for secret in secrets.filter(|secret| !secret.is_empty()) {
         words = words.replace(secret, HIDDEN);

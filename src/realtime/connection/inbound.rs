@@ -101,8 +101,12 @@ impl Connection {
                 session,
                 from,
             }) => self.handle_session(session, reference, Handling::TakeOver { from }, ctx),
-            ClientFrame::Release(client::Release { reference, session }) => {
-                self.handle_session(session, reference, Handling::Release, ctx);
+            ClientFrame::Release(client::Release {
+                reference,
+                session,
+                summary,
+            }) => {
+                self.handle_session(session, reference, Handling::Release { summary }, ctx);
             }
             ClientFrame::Transfer(client::Transfer {
                 reference,

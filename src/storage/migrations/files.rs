@@ -53,10 +53,11 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(13, "0013", "escalation"),
     migration!(14, "0014", "answer_cache"),
     migration!(15, "0015", "notes"),
+    migration!(16, "0016", "summary"),
 ];
 
 /// The version this program is written for.
-pub const EXPECTED_VERSION: i64 = 15;
+pub const EXPECTED_VERSION: i64 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// A program that is just being started has no name yet: nobody is gone until nobody was seen twice.
 const LOOKS: u32 = 2;
 
-/// What the server process is told, and how long it is waited for afterwards. Its children end with it;
+/// What the server process is told, and how long to wait for it afterwards. Its children end with it;
 /// those that have lost it are killed at once, as PostgreSQL itself would not wait for them either.
 type Steps = &'static [(Signal, Duration)];
 

@@ -1,4 +1,4 @@
-//! What is looked at before anything is changed: a start that cannot succeed leaves everything as it was.
+//! What is checked before anything is changed: a start that cannot succeed leaves everything as it was.
 
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;

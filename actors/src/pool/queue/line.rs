@@ -17,7 +17,7 @@ const PASSED_AT_MOST: u32 = 32;
 /// free next is its home's sooner than that in 24 of 25 cases.
 const YIELDS_AT_MOST: u32 = 8;
 
-/// As many are looked at for that.
+/// How many of its tenant's requests to check for that.
 const LOOKED_AT: usize = 64;
 
 /// One tenant's.

@@ -37,6 +37,7 @@ pub(super) struct Rows {
 struct SessionRow {
     new: NewSession,
     handler: SessionHandler,
+    summary: Option<String>,
     fence: Fence,
     messages: Vec<StoredMessage>,
     replies: BTreeMap<Seq, ReplyRow>,
@@ -68,6 +69,7 @@ impl Rows {
         let row = SessionRow {
             new,
             handler: SessionHandler::Bot,
+            summary: None,
             fence: Fence::default(),
             messages: Vec::new(),
             replies: BTreeMap::new(),
@@ -85,6 +87,7 @@ impl Rows {
             visitor: row.new.visitor,
             head: row.head(),
             handler: row.handler.clone(),
+            summary: row.summary.clone(),
             fence: row.fence,
             epoch: self.epoch,
             pending: self.pending(session),
@@ -97,6 +100,7 @@ impl Rows {
             return None;
         }
         row.handler = change.handler;
+        row.summary = change.summary;
         row.fence = row.fence.next();
         Some(row.fence)
     }
