@@ -26,13 +26,13 @@ use std::path::PathBuf;
 pub use database::{DatabaseConfig, DatabaseTimeouts};
 pub use dialect::{Api, ApiKeyHeader, OutputBound, UpstreamDialect};
 pub use limits::{LimitsConfig, StrangersConfig};
-pub use models::{EMBEDDED_UPSTREAM, LlmConfig, ModelConfig};
-pub use problem::{ConfigErrors, ConfigProblem};
+pub use models::{LlmConfig, ModelConfig};
+pub use problem::{ConfigErrors, ConfigProblem, Source};
 pub use render::EffectiveConfig;
 pub use secret::Secret;
 pub use sections::{ForwardedHeader, LogConfig, LogFormat, ServerConfig, SessionConfig};
-pub use source::{Inputs, Source};
-pub use upstreams::{BaseUrl, UpstreamConfig, UpstreamTimeouts};
+pub use source::Inputs;
+pub use upstreams::{BaseUrl, EMBEDDED_UPSTREAM, UpstreamConfig, UpstreamTimeouts};
 
 use reader::Reader;
 use source::Layers;

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod events;
 mod follow;
 mod handshake;
+mod head;
 pub mod health;
 mod input;
 pub mod messages;

@@ -2,9 +2,10 @@
 //!
 //! Nothing about a connection's health depends on the connection itself, which does nothing while its
 //! socket is blocked: the kernel cuts dead peers, sessions notice stalled devices, and the cut comes
-//! from outside, through [`wire::Cut`].
+//! from outside, through [`cut::Cut`].
 
 mod connection;
+pub mod cut;
 mod guard;
 mod last_words;
 mod outlet;
@@ -59,10 +60,7 @@ pub fn upgrade(
     admission: Admission,
 ) -> Result<HttpResponse, actix_web::Error> {
     let mut response = ws::handshake_with_protocols(request, &[SUBPROTOCOL])?;
-    let cut = request
-        .conn_data::<wire::Cut>()
-        .cloned()
-        .unwrap_or_default();
+    let cut = request.conn_data::<cut::Cut>().cloned().unwrap_or_default();
     cut.becomes_device();
     let (guard, verdict) = Guard::new(payload, config.inbound);
     let connection = Connection::new(hub, caller, config, verdict, cut, permit, admission);

@@ -9,8 +9,10 @@
 pub mod api_keys;
 pub mod bots;
 pub mod budgets;
+mod cause;
 mod error;
 mod health;
+mod leases;
 mod ledger;
 pub mod messages;
 pub mod migrations;
@@ -34,11 +36,12 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use hubbub_protocol::{BotId, TenantId};
 
+pub use cause::Outage;
 pub use error::StorageError;
-pub use health::Outage;
+pub use leases::NODE_LEASE;
 pub use pool::{DatabaseUrl, PoolStatus, StorageConfig};
 pub use scope::TenantScope;
-pub use store::{NODE_LEASE, PostgresMessageStore};
+pub use store::PostgresMessageStore;
 
 use health::Health;
 use pool::PoolRole;
@@ -235,7 +238,7 @@ impl Storage {
                 }
                 .get("version")?,
                 // Before the first migration, and after the last was undone.
-                Err(error) if error::is_without_schema(&error) => 0,
+                Err(error) if cause::is_without_schema(&error) => 0,
                 Err(error) => return Err(error.into()),
             };
             Ok(Readiness {

@@ -11,6 +11,7 @@ mod health;
 mod limit;
 mod prediction;
 mod queue;
+mod request;
 mod route;
 pub mod state;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use hubbub_protocol::SessionId;
 use tokio::time::Instant;
 
 pub use asking::Place;
-pub(crate) use handle::{Permit, PoolHandle, Request, Verdict};
+pub(crate) use handle::{Permit, PoolHandle, Verdict};
+pub(crate) use request::Request;
 pub(crate) use route::Route;
 
 use crate::ports::Upstream;
@@ -33,7 +35,8 @@ use crate::rejection::Rejection;
 use asking::{Asking, PLACE_INTERVAL};
 use handle::{Acquire, AcquireSpare, Learn, OwnHandle, Release};
 use health::{Change, Returned, Used};
-use state::{Admitted, PoolState, RequestId};
+use request::RequestId;
+use state::{Admitted, PoolState};
 
 /// The pool's settings.
 #[derive(Clone)]

@@ -7,6 +7,7 @@
 pub mod class;
 pub mod client;
 pub mod close;
+pub mod content;
 pub mod error;
 pub mod escalation;
 pub mod handler;

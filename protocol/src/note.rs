@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::message_violation;
+use crate::content::message_violation;
 use crate::{ClientMessageId, ErrorCode, Seq, SessionId, Timestamp};
 
 /// `note`, of operators: answered by `ack` without `seq`, then `note` to every operator's device.

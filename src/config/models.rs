@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use super::check;
 use super::reader::{Reader, key};
-use super::upstreams::UpstreamConfig;
-
-/// The name of the embedded model's upstream in routes.
-pub const EMBEDDED_UPSTREAM: &str = "embedded";
+use super::upstreams::{EMBEDDED_UPSTREAM, UpstreamConfig};
 
 /// `[llm]`: the queue for the upstreams.
 #[derive(Clone, Debug)]

@@ -2,7 +2,29 @@
 
 use std::fmt;
 
-use super::source::Source;
+/// Where a value was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: it is the default.
+    Default,
+    /// The configuration file.
+    File,
+    /// This environment variable.
+    Environment(String),
+    /// A command-line flag.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File => f.write_str("file"),
+            Self::Environment(name) => write!(f, "env {name}"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
 
 /// One thing to correct. Never contains the value that was given: it may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 use toml::Value;
 
-use super::problem::{ConfigErrors, ConfigProblem};
-use super::source::{Given, Layers, Source};
+use super::problem::{ConfigErrors, ConfigProblem, Source};
+use super::source::{Given, Layers};
 use super::suggestion;
 
 /// One setting as it turned out.

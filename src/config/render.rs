@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use super::problem::Source;
 use super::reader::{Reader, Setting};
-use super::source::Source;
 
 /// Every effective value with its source, secrets hidden: what `check-config` prints.
 #[derive(Clone, Debug)]

@@ -2,40 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::problem::{ConfigErrors, ConfigProblem};
-use super::suggestion;
-
-/// Environment variables that start with this are settings: `HUBBUB__SECTION__KEY`.
-pub(super) const PREFIX: &str = "HUBBUB__";
-
-/// Where a value was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Nowhere: it is the default.
-    Default,
-    /// The configuration file.
-    File,
-    /// This environment variable.
-    Environment(String),
-    /// A command-line flag.
-    Flag,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File => f.write_str("file"),
-            Self::Environment(name) => write!(f, "env {name}"),
-            Self::Flag => f.write_str("flag"),
-        }
-    }
-}
+use super::problem::{ConfigErrors, ConfigProblem, Source};
+use super::suggestion::{self, PREFIX};
 
 /// What a configuration is loaded from. Nothing else is read, so a test can give all of it.
 #[derive(Clone, Debug, Default)]

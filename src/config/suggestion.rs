@@ -1,6 +1,7 @@
 //! What somebody may have meant: the setting whose name is nearest to one that does not exist.
 
-use super::source::PREFIX;
+/// Environment variables that start with this are settings: `HUBBUB__SECTION__KEY`.
+pub(super) const PREFIX: &str = "HUBBUB__";
 
 /// How alike two names must be, from 0 to 1, for one to be offered instead of the other.
 const ALIKE: f64 = 0.7;

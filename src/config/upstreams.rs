@@ -9,9 +9,11 @@ use reqwest::Url;
 
 use super::check;
 use super::dialect::{Api, UpstreamDialect, masked_query};
-use super::models::EMBEDDED_UPSTREAM;
 use super::reader::{Reader, key};
 use super::secret::Secret;
+
+/// The name of the embedded model's upstream in routes.
+pub const EMBEDDED_UPSTREAM: &str = "embedded";
 
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

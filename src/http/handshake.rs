@@ -8,10 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hubbub_protocol::ErrorCode;
 
-use super::problem::ApiError;
-
-/// The only version there is: RFC 6455 itself. Others were drafts.
-pub(super) const VERSION: &str = "13";
+use super::problem::{ApiError, WEBSOCKET_VERSION};
 
 /// Length of the key that a client makes up.
 const KEY_BYTES: usize = 16;
@@ -36,7 +33,7 @@ pub(super) fn check(request: &HttpRequest) -> Result<(), ApiError> {
     let version = only(request, &header::SEC_WEBSOCKET_VERSION).ok_or(ApiError::invalid(
         "a WebSocket handshake has one Sec-WebSocket-Version",
     ))?;
-    if version != VERSION.as_bytes() {
+    if version != WEBSOCKET_VERSION.as_bytes() {
         return Err(ApiError::new(
             ErrorCode::UpgradeRequired,
             "this server speaks version 13 of the WebSocket protocol",

@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use hubbub_actors::Post;
 use hubbub_actors::ports::{PageSize, Transcript};
-use hubbub_protocol::client::message_violation;
+use hubbub_protocol::content::message_violation;
 use hubbub_protocol::http::{MessagePage, PostMessage, PostedMessage};
 use hubbub_protocol::{ClientMessageId, Seq, SessionId};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::follow::follow_reply;
 use super::input::{Body, Query};
 use super::problem::ApiError;
 use super::{AppState, events, sessions};
-use crate::realtime::wire::Cut;
+use crate::realtime::cut::Cut;
 use crate::storage::messages::{self, EndedText};
 
 const PAGE_DEFAULT: u32 = 50;

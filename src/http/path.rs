@@ -1,10 +1,7 @@
 //! A path of the API with its methods: GET answers HEAD too, OPTIONS tells which there are, and whatever
 //! else is refused with the same list.
 
-use std::convert::Infallible;
-
-use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody as _};
-use actix_web::dev::{AppService, HttpServiceFactory, ServiceResponse};
+use actix_web::dev::{AppService, HttpServiceFactory};
 use actix_web::http::{Method, header};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, web};
 
@@ -97,22 +94,6 @@ impl HttpServiceFactory for Path {
 /// The other methods of a path that has POST alone.
 pub async fn post_only(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     other_method(&request, "POST, OPTIONS")
-}
-
-/// The answer to HEAD, of what GET would be answered. The length is told, and nothing of the body left: the
-/// connection would send it where another request came close behind.
-pub(super) fn without_body(mut response: ServiceResponse) -> ServiceResponse {
-    if let BodySize::Sized(length) = response.response().body().size() {
-        let head = response.response_mut().head_mut();
-        head.headers
-            .insert(header::CONTENT_LENGTH, header::HeaderValue::from(length));
-        // Keeps the length as it stands there.
-        head.no_chunking(true);
-    }
-    response.map_body(|_, _| {
-        let nothing = futures_util::stream::empty::<Result<bytes::Bytes, Infallible>>();
-        BoxBody::new(BodyStream::new(nothing))
-    })
 }
 
 /// OPTIONS is answered; a method that the path does not have is refused.

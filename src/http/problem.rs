@@ -15,12 +15,14 @@ use hubbub_protocol::http::{FieldProblem, Problem};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::handshake;
-use super::path::without_body;
+use super::head::without_body;
 use crate::storage::StorageError;
 
 /// The header that carries the id of a request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The only version of WebSockets there is: RFC 6455 itself. Others were drafts.
+pub(super) const WEBSOCKET_VERSION: &str = "13";
 
 /// A refused request.
 #[derive(Clone, Debug)]
@@ -235,7 +237,7 @@ fn with_problem_body(response: ServiceResponse, id: &str) -> ServiceResponse {
         }
         ErrorCode::UpgradeRequired => {
             answer.insert_header((header::UPGRADE, "websocket"));
-            answer.insert_header((header::SEC_WEBSOCKET_VERSION, handshake::VERSION));
+            answer.insert_header((header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION));
         }
         _ => {}
     }

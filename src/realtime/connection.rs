@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::ConnectionConfig;
+use super::cut::Cut;
 use super::guard::Verdict;
 use super::outlet::{Deliver, SessionLost, Waiting};
 use super::registry::{Admission, Close, RegistryEntry};
-use super::wire::Cut;
 use membership::Membership;
 
 /// Answers a connection waits for at once: more are refused with `overloaded`.

@@ -7,7 +7,7 @@ use actix::prelude::*;
 use hubbub_actors::{Delivery, EncodedFrame, Outlet, Undelivered, capacity};
 use hubbub_protocol::{CloseCode, SessionId};
 
-use super::wire::Cut;
+use super::cut::Cut;
 
 /// Frames for the client, and the room they take in its mailbox.
 #[derive(Debug, Message)]

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use hubbub_actors::{Caller, Rejection};
 use hubbub_protocol::{CloseCode, ConnectionId};
 
-use super::wire::Cut;
+use super::cut::Cut;
 use crate::admission::Rates;
 use crate::admission::address::subnet;
 

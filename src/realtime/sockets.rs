@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::wire::Cut;
+use super::cut::Cut;
 use crate::admission::address::subnet;
 use waiting::{Waiter, Waiting};
 

@@ -1,6 +1,5 @@
 //! What can go wrong in storage, and which of it passes by itself.
 
-use std::error::Error;
 use std::time::Duration;
 
 use deadpool_postgres::{HookError, PoolError};
@@ -12,8 +11,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
 
-use super::health::Outage;
-use super::migrations::MigrationError;
+use super::cause::{Outage, describe, is_schema_missing, is_transient, outage};
+use super::migrations::error::MigrationError;
 
 /// Storage could not do it. Its text may name tables, so it goes to the log, never to a client.
 #[derive(Debug, thiserror::Error)]
@@ -121,86 +120,6 @@ impl StorageError {
             tracing::error!(operation, error = %self, "storage failed");
             StoreError::Internal
         }
-    }
-}
-
-/// The state of the database that an error tells of.
-fn outage(error: &tokio_postgres::Error) -> Option<Outage> {
-    let Some(code) = error.code() else {
-        // Not the server's word: the connection broke, was refused, or never came to be.
-        return Some(Outage::Unreachable);
-    };
-    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        Some(Outage::ReadOnly)
-    } else if *code == SqlState::DISK_FULL {
-        Some(Outage::DiskFull)
-    } else if [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::TOO_MANY_CONNECTIONS,
-    ]
-    .contains(code)
-        || code.code().starts_with("08")
-    {
-        Some(Outage::Unreachable)
-    } else {
-        None
-    }
-}
-
-/// Whether the same statement may succeed later without anybody changing anything.
-pub(crate) fn is_transient(error: &tokio_postgres::Error) -> bool {
-    let Some(code) = error.code() else {
-        // Not the server's word: the connection broke, was refused, or never came to be.
-        return true;
-    };
-    // 08 connection, 53 resources (disk, memory, connections), 40 rolled back (deadlock), 58 I/O.
-    ["08", "53", "40", "58"]
-        .iter()
-        .any(|class| code.code().starts_with(class))
-        || [
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::QUERY_CANCELED,
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-            // A standby, until the failover is over.
-            SqlState::READ_ONLY_SQL_TRANSACTION,
-        ]
-        .contains(code)
-}
-
-/// Whether the statement names something that the schema of another version has, or of none.
-pub(crate) fn is_schema_missing(error: &tokio_postgres::Error) -> bool {
-    let missing = [
-        SqlState::UNDEFINED_TABLE,
-        SqlState::UNDEFINED_COLUMN,
-        SqlState::UNDEFINED_FUNCTION,
-        SqlState::UNDEFINED_OBJECT,
-        SqlState::INVALID_SCHEMA_NAME,
-    ];
-    error.code().is_some_and(|code| missing.contains(code))
-}
-
-/// Whether the list of migrations cannot be read because there is none, or none for us any more.
-pub(crate) fn is_without_schema(error: &tokio_postgres::Error) -> bool {
-    is_schema_missing(error) || error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
-}
-
-/// The server's message without `DETAIL`, which quotes rows: bodies must not reach the log.
-pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        let constraint = db
-            .constraint()
-            .map(|name| format!(" ({name})"))
-            .unwrap_or_default();
-        return format!("{} {}{constraint}", db.code().code(), db.message());
-    }
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

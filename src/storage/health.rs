@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::cause::Outage;
+use super::leases::renew_lease;
 use super::scope::Transaction;
-use super::store::renew_lease;
 use super::{Storage, StorageError};
 
 /// How often the database is asked.
@@ -32,39 +33,6 @@ const BRIDGED: Duration = Duration::from_secs(3);
 /// it takes no new page.
 const TAKE_ROOM: &str = "CREATE TEMPORARY TABLE hubbub_room ON COMMIT DROP AS \
     SELECT repeat('x', 1000) AS filling FROM generate_series(1, 1000)";
-
-/// Why the database takes no writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outage {
-    /// It cannot be reached, does not answer, or is starting or stopping.
-    Unreachable,
-    /// It is a standby, or was told to be read-only.
-    ReadOnly,
-    /// Its disk is full.
-    DiskFull,
-}
-
-impl Outage {
-    /// The word for it in `/readyz` and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unavailable",
-            Self::ReadOnly => "read_only",
-            Self::DiskFull => "disk_full",
-        }
-    }
-
-    /// What it means, for the log and for whoever starts the server.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::Unreachable => "the database cannot be reached",
-            Self::ReadOnly => {
-                "the database is read-only (a standby, or default_transaction_read_only is on)"
-            }
-            Self::DiskFull => "the database's disk is full",
-        }
-    }
-}
 
 /// The state; clones share it.
 #[derive(Clone, Debug, Default)]

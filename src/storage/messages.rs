@@ -2,7 +2,6 @@
 //!
 //! The database guarantees that a number and a client id occur once in a session.
 
-use hubbub_actors::capacity::ENDED_TEXT_BYTES;
 use hubbub_actors::ports::{PageSize, StoredMessage, Transcript};
 use hubbub_protocol::{ClientMessageId, Metadata, ReplyId, Role, Seq, SessionId, Timestamp, Usage};
 use tokio_postgres::Row;
@@ -10,6 +9,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::error::{Fields, bigint};
+pub use super::replies::EndedText;
 use super::{StorageError, TenantScope, replies};
 
 // The length of a body is known without reading it, so what exceeds the page stays on disk. With a message
@@ -36,25 +36,6 @@ const LIST_BEFORE: &str = "SELECT * FROM (SELECT page.*, count(*) OVER () AS fou
           AND r.state IN ('failed', 'cancelled')), 0) AS bytes FROM messages m \
         WHERE tenant_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4) AS page) \
       AS page WHERE bytes_before < $5 ORDER BY seq DESC";
-
-/// How much a page takes of the text of a reply that failed or was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedText {
-    /// All of it, however long.
-    Whole,
-    /// At most [`ENDED_TEXT_BYTES`]: what a frame carries.
-    Beginning,
-}
-
-impl EndedText {
-    /// Most bytes of one text.
-    pub(super) fn bytes(self) -> i32 {
-        match self {
-            Self::Whole => i32::MAX,
-            Self::Beginning => i32::try_from(ENDED_TEXT_BYTES).unwrap_or(i32::MAX),
-        }
-    }
-}
 
 /// Messages with `seq > after`, oldest first, as many as the page holds, and the replies to them that
 /// failed or were cancelled.

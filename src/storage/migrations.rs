@@ -4,6 +4,7 @@
 //! `hubbub_migrations`, so a killed server leaves whole versions only. A polled advisory lock on a
 //! connection of its own lets several servers start at once; it goes with the connection.
 
+pub mod error;
 mod files;
 mod loss;
 
@@ -14,8 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Row};
 
-use super::error::{Fields, describe, is_transient};
+use super::cause::describe;
+use super::error::Fields;
 use super::{DatabaseUrl, StorageConfig, StorageError, pool, tls};
+pub use error::MigrationError;
 pub use files::{EXPECTED_VERSION, MIGRATIONS, Migration};
 pub use loss::{LiveNodes, Loss, Lost, live_nodes, loss_of_down};
 
@@ -33,63 +36,6 @@ const LIST: &str =
 const HAS_TABLE: &str = "SELECT to_regclass('hubbub_migrations') IS NOT NULL AS present";
 const INSERT: &str = "INSERT INTO hubbub_migrations (version, name, sha256) VALUES ($1, $2, $3)";
 const DELETE: &str = "DELETE FROM hubbub_migrations WHERE version = $1";
-
-/// Why migrations were not run.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrationError {
-    /// The database was migrated by a file of another content.
-    #[error(
-        "migration {version} ({name}) was edited after it was applied; restore the file, and \
-             put the change into a new migration"
-    )]
-    Edited {
-        /// Its number.
-        version: i64,
-        /// Its name.
-        name: String,
-    },
-    /// The database knows a migration that this program does not.
-    #[error(
-        "the database has migration {version} ({name}), which this version of hubbub does not \
-             know; start the newer version"
-    )]
-    Unknown {
-        /// Its number.
-        version: i64,
-        /// Its name.
-        name: String,
-    },
-    /// A migration was left out between applied ones.
-    #[error("migration {version} is missing although later ones are applied")]
-    Gap {
-        /// Its number.
-        version: i64,
-    },
-    /// Somebody else has been migrating all the time.
-    #[error("another server has been migrating for {0:?}")]
-    Locked(Duration),
-    /// The migration itself failed; nothing of it remains.
-    #[error("migration {version} ({name}) failed: {}", describe(.source))]
-    Failed {
-        /// Its number.
-        version: i64,
-        /// Its name.
-        name: &'static str,
-        /// What the database said.
-        source: tokio_postgres::Error,
-    },
-}
-
-impl MigrationError {
-    /// Whether trying again may help.
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Locked(_) => true,
-            Self::Failed { source, .. } => is_transient(source),
-            Self::Edited { .. } | Self::Unknown { .. } | Self::Gap { .. } => false,
-        }
-    }
-}
 
 /// One migration, and whether the database has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

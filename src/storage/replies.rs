@@ -5,13 +5,13 @@
 
 use std::ops::RangeInclusive;
 
+use hubbub_actors::capacity::ENDED_TEXT_BYTES;
 use hubbub_actors::ports::{Claim, ENDED_LOOK_BACK, Fence, PendingReply};
 use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{EndedReply, ErrorCode, NodeId, ReplyId, ReplyState, Seq, SessionId};
 use tokio_postgres::Row;
 
 use super::error::{Fields, bigint};
-use super::messages::EndedText;
 use super::{StorageError, TenantScope};
 
 const LIST_PENDING: &str = "SELECT id, session_id, to_seq, node_id, fence, claim, created_at FROM replies \
@@ -34,6 +34,25 @@ const LIST_MISSED: &str = "SELECT id, to_seq, state, \
 
 /// A session's replies without an end, oldest first.
 ///
+/// How much a page takes of the text of a reply that failed or was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedText {
+    /// All of it, however long.
+    Whole,
+    /// At most [`ENDED_TEXT_BYTES`]: what a frame carries.
+    Beginning,
+}
+
+impl EndedText {
+    /// Most bytes of one text.
+    pub(super) fn bytes(self) -> i32 {
+        match self {
+            Self::Whole => i32::MAX,
+            Self::Beginning => i32::try_from(ENDED_TEXT_BYTES).unwrap_or(i32::MAX),
+        }
+    }
+}
+
 /// # Errors
 /// The database could not.
 pub async fn list_pending(

@@ -24,16 +24,13 @@ use uuid::Uuid;
 
 use super::error::Fields;
 use super::health::Health;
+use super::leases::renew_lease;
 use super::messages::EndedText;
 use super::scope::Transaction;
 use super::visitors::{self, Visitor};
 use super::{
     StorageError, TenantScope, bots, budgets, messages, notes, prompts, replies, sessions, tenants,
 };
-
-/// How long a node's lease lasts. Renew it at least three times as often, and once before the first
-/// reply is stored: a node without a lease counts as dead.
-pub const NODE_LEASE: Duration = Duration::from_secs(15);
 
 // Locked in order, as a batch does: an UPDATE alone takes its rows in any order and may deadlock.
 const TOUCH: &str = "WITH locked AS MATERIALIZED (SELECT s.at \
@@ -42,13 +39,7 @@ const TOUCH: &str = "WITH locked AS MATERIALIZED (SELECT s.at \
        FOR NO KEY UPDATE) AS s) \
     UPDATE sessions s SET last_activity_at = clock_timestamp() FROM locked \
     WHERE s.ctid = locked.at";
-const RENEW: &str = "INSERT INTO nodes (id, alive_until) \
-    VALUES ($1, clock_timestamp() + $2::float8 * interval '1 second') \
-    ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
 const RELEASE: &str = "DELETE FROM nodes WHERE id = $1";
-// A node that is not listed is dead, so forgetting dead ones changes nothing.
-const FORGET_DEAD: &str =
-    "DELETE FROM nodes WHERE alive_until < clock_timestamp() - interval '1 hour'";
 const CLAIM: &str = "UPDATE replies r SET node_id = $1, claim = r.claim + 1 FROM ( \
       SELECT p.tenant_id, p.id FROM replies p WHERE p.state = 'pending' AND p.node_id <> $1 \
       AND NOT EXISTS (SELECT FROM nodes n WHERE n.id = p.node_id AND n.alive_until > now()) \
@@ -210,17 +201,6 @@ impl PostgresMessageStore {
         claimed.sort_by_key(|(_, reply)| reply.asked_at);
         Ok(claimed)
     }
-}
-
-/// Extends a node's lease, and forgets nodes that are long dead.
-pub(super) async fn renew_lease(writer: &Pool, node: NodeId) -> Result<(), StorageError> {
-    let transaction = Transaction::on(writer).await?;
-    transaction.begin().await?;
-    transaction
-        .execute(RENEW, &[&node.0, &NODE_LEASE.as_secs_f64()])
-        .await?;
-    transaction.execute(FORGET_DEAD, &[]).await?;
-    transaction.commit().await
 }
 
 impl UsageLedger for PostgresMessageStore {

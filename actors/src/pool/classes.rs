@@ -10,7 +10,7 @@ use hubbub_protocol::{ReplyClass, TenantId};
 
 use super::Request;
 use super::queue::{Charge, Cost, FairQueue, Usable};
-use super::state::RequestId;
+use super::request::RequestId;
 
 /// So many grants go to classes before one that waits, at most, then one to it.
 const FLOOR: u32 = 9;

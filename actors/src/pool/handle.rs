@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hubbub_protocol::{BotId, ReplyClass, SessionId, TenantId, Usage};
+use hubbub_protocol::{SessionId, Usage};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::health::{Returned, Used};
 use super::queue::{Cost, Progress};
+use super::request::Request;
 use super::{LlmPool, Place, PoolConfig, Route, count_refused};
 use crate::capacity;
 use crate::ports::{Upstream, UpstreamError};
@@ -49,34 +50,6 @@ impl From<UpstreamError> for Verdict {
             | UpstreamError::Garbage => Self::Faulty,
         }
     }
-}
-
-/// What a reply asks for: a slot, for a prompt that exists.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// For whom.
-    pub(crate) tenant: TenantId,
-    /// How soon it is wanted.
-    pub(crate) class: ReplyClass,
-    /// How much of what there is the tenant may have, beside others.
-    pub(crate) weight: u32,
-    /// In which conversation.
-    pub(crate) session: SessionId,
-    /// Whose answer it is going to be.
-    pub(crate) bot: BotId,
-    /// The model asked for, if not each upstream's own.
-    pub(crate) model: Option<String>,
-    /// Estimated tokens of the prompt.
-    pub(crate) input_tokens: u64,
-    /// Most tokens of the answer.
-    pub(crate) max_output_tokens: u32,
-    /// Upstreams that will do, best first.
-    pub(crate) route: Vec<usize>,
-    /// The first of them, if it is one of several equals: it has read this conversation before, the others
-    /// have not.
-    pub(crate) home: Option<usize>,
-    /// Those that have failed this reply, as often as they did: others go first.
-    pub(crate) tried: Vec<usize>,
 }
 
 /// A held slot of an upstream. Dropping it frees the slot.

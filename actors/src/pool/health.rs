@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Verdict;
 use super::limit::Limit;
-use super::state::RequestId;
+use super::request::RequestId;
 
 /// Sessions whose attempts failed in a row, with no answer in between, that open the breaker.
 const BREAKER_SESSIONS: usize = 3;

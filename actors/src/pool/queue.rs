@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hubbub_protocol::{ReplyClass, SessionId, TenantId};
 
 use super::Request;
-use super::state::RequestId;
+use super::request::RequestId;
 use counters::{Counters, parts};
 use line::{Choice, Line, Waiting};
 

@@ -11,17 +11,14 @@ use super::classes::Classes;
 use super::health::{Change, Health, Returned};
 use super::prediction::Predictions;
 use super::queue::{Charge, Cost, Progress, Usable};
-use super::{Place, Request, Verdict};
+use super::request::{Request, RequestId};
+use super::{Place, Verdict};
 
 /// Assumed length of an answer until one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
 
 /// Nobody is told a shorter wait for a pause to end: the queue is checked that often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Somebody who asked for a slot; also names the attempt that is made with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub(super) u64);
 
 /// The answer to somebody who asks for a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]

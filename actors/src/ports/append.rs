@@ -2,13 +2,12 @@
 
 use hubbub_protocol::reply::ErrorBody;
 use hubbub_protocol::{
-    ClientMessageId, Cut, ErrorCode, FailureReason, Metadata, NodeId, ReplyId, Role, SessionId,
-    TenantId, Usage,
+    ClientMessageId, Cut, ErrorCode, FailureReason, MessageFrame, Metadata, NodeId, ReplyId, Role,
+    SessionId, TenantId, Usage,
 };
 
 use super::fencing::{Claim, Fence};
 use super::ledger::Attempt;
-use super::store::StoredMessage;
 
 /// One entry of a batch.
 #[derive(Clone, Debug)]
@@ -169,3 +168,6 @@ pub enum AppendRefusal {
     #[error("the claim is stale")]
     StaleClaim,
 }
+
+/// A stored message, as a frame that can be sent.
+pub type StoredMessage = MessageFrame;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use hubbub_protocol::{BotId, ReplyId, SessionId, TenantId, Timestamp, Usage, VisitorId};
 
-use super::store::StoreError;
+use super::error::StoreError;
 
 /// Keeps budgets. Attempts reach the ledger with the end of their reply:
 /// [`FinishedReply::attempts`](super::FinishedReply::attempts).

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hubbub_protocol::{
-    BotId, EndedReply, Epoch, Escalation, MessageFrame, NodeId, ReplyId, Role, Seq, SessionHandler,
-    SessionId, TenantId, Timestamp, VisitorId,
+    BotId, EndedReply, Epoch, Escalation, NodeId, ReplyId, Role, Seq, SessionHandler, SessionId,
+    TenantId, Timestamp, VisitorId,
 };
 
-use super::append::{Append, AppendRefusal, Appended};
+use super::append::{Append, AppendRefusal, Appended, StoredMessage};
+use super::error::StoreError;
 use super::fencing::{Claim, Fence};
 use super::ledger::UsageLedger;
 use super::notes::{NewNote, Noted};
@@ -123,9 +124,6 @@ pub trait MessageStore: UsageLedger {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<(TenantId, PendingReply)>, StoreError>>;
 }
-
-/// A stored message, as a frame that can be sent.
-pub type StoredMessage = MessageFrame;
 
 /// A page of a session's log.
 #[derive(Clone, Debug, Default)]
@@ -268,21 +266,4 @@ pub struct TenantLimits {
     pub messages_per_second: Option<u32>,
     /// Its share of the models, beside those of other tenants; `None` for 1.
     pub weight: Option<u32>,
-}
-
-/// Storage could not do it. The cause is in the log, where it was noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The database cannot be reached, is starting, or did not answer in time.
-    #[error("storage is unavailable")]
-    Unavailable,
-    /// The database is known to take nothing for a while: trying again at once is of no use.
-    #[error("storage is down")]
-    Down,
-    /// The tenant has no such bot.
-    #[error("no such bot")]
-    NoBot,
-    /// The database refused a statement, or a row cannot be read: a fault in the server.
-    #[error("storage failed")]
-    Internal,
 }

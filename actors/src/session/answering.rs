@@ -8,8 +8,7 @@ use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestam
 use tokio::time::Instant;
 
 use super::Session;
-use super::fanout::Flush;
-use super::live::Live;
+use super::live::{Flush, Live};
 use super::turn::Question;
 use crate::device::TextPosition;
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};

@@ -11,7 +11,7 @@ use hubbub_protocol::{CloseCode, ConnectionId, Seq, ServerFrame, limits};
 use tokio::time::Instant;
 
 use super::Session;
-use super::live::{Live, Task};
+use super::live::{Flush, Live, Task};
 use crate::capacity;
 use crate::device::{Device, TextPosition, Undelivered};
 use crate::encoded::EncodedFrame;
@@ -41,15 +41,6 @@ enum Flushed {
     Cut,
     /// It is gone by itself.
     Gone,
-}
-
-/// When devices are to get what is new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Flush {
-    /// At most once per flush interval, while text streams.
-    Soon,
-    /// When whatever happens now is over.
-    Now,
 }
 
 impl Live {

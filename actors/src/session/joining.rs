@@ -4,8 +4,7 @@ use actix::prelude::*;
 use hubbub_protocol::server::Joined;
 use hubbub_protocol::{ConnectionId, Epoch, ErrorCode, Principal, RunningReply, Seq, ServerFrame};
 
-use super::fanout::Flush;
-use super::live::Live;
+use super::live::{Flush, Live};
 use super::{Answer, Session};
 use crate::caller::Caller;
 use crate::capacity;

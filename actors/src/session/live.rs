@@ -10,7 +10,6 @@ use hubbub_protocol::{HandlerFrame, Principal, ReplyId, SessionHandler};
 use tokio::time::Instant;
 
 use super::Session;
-use super::fanout::Flush;
 use super::feed::Feed;
 use super::turn::Turns;
 use crate::absence::Attendance;
@@ -24,6 +23,16 @@ use crate::reply::tab::Tab;
 use crate::tenant::{BotWatch, SessionPermit};
 use crate::visitors::Share;
 
+/// When devices are to get what is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flush {
+    /// At most once per flush interval, while text streams.
+    Soon,
+    /// When whatever happens now is over.
+    Now,
+}
+
+/// A session that is loaded.
 pub(super) struct Live {
     pub(super) node: Arc<Node>,
     pub(super) record: SessionRecord,

@@ -7,8 +7,7 @@ use hubbub_protocol::server::Presence;
 use hubbub_protocol::{Principal, ServerFrame};
 
 use super::Session;
-use super::fanout::Flush;
-use super::live::{Live, Task};
+use super::live::{Flush, Live, Task};
 
 /// Presence is told this much later, so that a crowd that joins at once is told once.
 const PRESENCE_AFTER: Duration = Duration::from_millis(250);

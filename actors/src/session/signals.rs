@@ -4,8 +4,7 @@ use actix::prelude::*;
 use hubbub_protocol::server::{ReadFrame, TypingFrame};
 use hubbub_protocol::{ConnectionId, Seq, ServerFrame};
 
-use super::fanout::Flush;
-use super::live::Live;
+use super::live::{Flush, Live};
 use super::{Answer, Session};
 use crate::caller::Caller;
 use crate::rejection::Rejection;

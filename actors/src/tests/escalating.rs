@@ -147,14 +147,7 @@ fn a_person_is_called_when_the_model_is_not_sure_of_its_answer() {
             );
             device.settle().await;
         }
-        let shown: String = device
-            .frames
-            .iter()
-            .filter_map(|frame| match frame {
-                ServerFrame::Delta(delta) => Some(delta.text.as_str()),
-                _ => None,
-            })
-            .collect();
+        let shown = device.shown();
         assert_eq!(shown, "Sure.I am sorry.");
         assert!(matches!(
             handler(&node, session).await,

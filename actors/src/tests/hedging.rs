@@ -220,14 +220,7 @@ fn what_is_shown_comes_from_one_upstream() {
                 ledger,
                 ..
             } = ask(&node).await;
-            let shown: String = device
-                .frames
-                .iter()
-                .filter_map(|frame| match frame {
-                    ServerFrame::Delta(delta) => Some(delta.text.as_str()),
-                    _ => None,
-                })
-                .collect();
+            let shown = device.shown();
             assert!(
                 !(shown.contains("one") && shown.contains("two")),
                 "seed {seed}: {shown}"

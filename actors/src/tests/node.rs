@@ -319,6 +319,15 @@ impl Device {
         View::of(&self.frames, self.after)
     }
 
+    /// The text of every delta.
+    pub(super) fn shown(&self) -> String {
+        let deltas = self.frames.iter().filter_map(|frame| match frame {
+            ServerFrame::Delta(delta) => Some(delta.text.as_str()),
+            _ => None,
+        });
+        deltas.collect()
+    }
+
     /// What everybody sees alike: all but presence.
     pub(super) fn shared_frames(&self) -> Vec<String> {
         let shared = self

@@ -88,14 +88,7 @@ fn nothing_is_shown_after_a_stop_even_while_its_commit_is_slow() {
         assert_eq!(node.upstream.running(), 0, "closed at once");
         device.until_end_of(reply).await;
         device.settle().await;
-        let shown: String = device
-            .frames
-            .iter()
-            .filter_map(|frame| match frame {
-                ServerFrame::Delta(delta) => Some(delta.text.as_str()),
-                _ => None,
-            })
-            .collect();
+        let shown = device.shown();
         assert_eq!(
             node.store.ended(session)[0].text,
             shown,

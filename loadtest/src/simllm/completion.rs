@@ -96,7 +96,12 @@ impl Answer {
             keep_alive,
             tokens,
             finish_reason: if tokens < wanted { "length" } else { "stop" },
-            prompt: Prompt::new(&completion.messages),
+            prompt: Prompt::new(
+                completion
+                    .messages
+                    .iter()
+                    .map(|turn| (turn.role.as_str(), turn.text())),
+            ),
             cached_tokens: 0,
             behaviour,
             draws,

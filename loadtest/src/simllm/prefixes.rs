@@ -3,8 +3,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::completion::Turn;
-
 /// Prefixes that are remembered; the oldest go first.
 const MOST: usize = 200_000;
 
@@ -22,10 +20,11 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    pub(super) fn new<'a>(turns: impl IntoIterator<Item = &'a Turn>) -> Self {
+    /// Of these turns: role and text.
+    pub(super) fn new<'a>(turns: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let mut prompt = Self::default();
-        for turn in turns {
-            prompt.push(&turn.role, &turn.text());
+        for (role, text) in turns {
+            prompt.push(role, &text);
         }
         prompt
     }

@@ -5,9 +5,10 @@ use hubbub_protocol::Usage;
 use serde_json::Value;
 
 use super::chunk::{Chunk, Token};
-use super::decoder::{Close, Events};
-use super::dialect::{Translated, Translator};
+use super::dialect::Translator;
+use super::events::{Close, Events};
 use super::finish::Reason;
+use super::form::Translated;
 use super::json_lines::JsonLines;
 use super::refusal::{Refusal, is_error};
 use super::repair::repaired;

@@ -17,7 +17,8 @@ use crate::config::{
 };
 
 use super::anthropic;
-use super::dialect::{Form, body, path};
+use super::dialect::{body, path};
+use super::form::Form;
 use super::response::Refused;
 
 /// How long an unused connection is kept. Shorter than the usual keep-alive of load balancers (60 s),

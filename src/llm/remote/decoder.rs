@@ -5,25 +5,13 @@
 //! Every other end is an error with a type. The table is in `docs/upstreams.md`; what real upstreams send,
 //! and what it must come to, is in `tests/upstreams`.
 
-use std::collections::VecDeque;
+use hubbub_actors::ports::UpstreamError;
 
-use hubbub_actors::ports::{UpstreamError, UpstreamEvent};
+pub use super::events::{Close, Events};
 
 use super::answer::Answer;
 use crate::config::Api;
 use crate::llm::sse::SseParser;
-
-/// What is to be told, in order.
-pub type Events = VecDeque<Result<UpstreamEvent, UpstreamError>>;
-
-/// How the bytes of an answer stopped coming.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// The body is over.
-    Over,
-    /// The connection broke.
-    Broken,
-}
 
 /// Turns the bytes of an answer into events, whatever way they are cut.
 #[derive(Debug)]

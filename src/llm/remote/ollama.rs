@@ -9,7 +9,7 @@ use hubbub_actors::ports::ChatRequest;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::dialect::{Form, Translated, Turn};
+use super::form::{Form, Translated, Turn};
 
 /// Appended to the base URL.
 pub(super) const PATH: &str = "/api/chat";

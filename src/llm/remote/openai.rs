@@ -6,7 +6,7 @@ use hubbub_actors::ports::ChatRequest;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::dialect::{Form, Turn};
+use super::form::{Form, Turn};
 
 /// Appended to the base URL.
 pub(super) const PATH: &str = "/chat/completions";

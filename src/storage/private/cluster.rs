@@ -16,7 +16,7 @@ use super::socket::SocketFolder;
 use super::survey::Survey;
 use super::user::ServerUser;
 use super::{DATA, PrivateError, START_DEADLINE, SUPERUSER, initdb, leftovers};
-use crate::storage::error::describe;
+use crate::storage::cause::describe;
 
 const POLL: Duration = Duration::from_millis(50);
 /// Longest wait for the answer to one question at the start.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::{Charge, Cost, Progress};
-use crate::pool::state::RequestId;
+use crate::pool::request::RequestId;
 
 /// Counters are kept in these parts of a token, so that weights divide them exactly enough.
 const PARTS: u64 = 1_000;

@@ -6,8 +6,7 @@ use hubbub_protocol::SessionId;
 
 use super::counters::{Counter, Counters};
 use super::{Cost, Usable};
-use crate::pool::Request;
-use crate::pool::state::RequestId;
+use crate::pool::request::{Request, RequestId};
 
 /// How often a request may be passed over for another of its tenant, because what is free has read that one's
 /// conversation before.
