@@ -56,6 +56,13 @@ lint: widget ## Formatting, clippy, licences and sources
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo-deny --locked check licenses bans sources
 
+release: widget ## Build the optimised server, its symbols in a file beside it
+	cargo build --locked --release -p hubbub --bin hubbub
+	@mkdir -p $(TARGET)/release/dist
+	cd $(TARGET)/release/dist && \
+	  objcopy --only-keep-debug ../hubbub hubbub.debug && \
+	  objcopy --strip-unneeded --add-gnu-debuglink=hubbub.debug ../hubbub hubbub
+
 load: widget ## Load the server with a simulated model and print the figures (release build)
 	cargo build --locked --release -p hubbub -p hubbub-loadtest
 	$(TARGET)/release/load run --hubbub $(TARGET)/release/hubbub --report load-report.json
@@ -66,4 +73,4 @@ chaos: widget ## Kill the server many times while visitors chat: make chaos KILL
 
 ci: test ## What .ci/run runs
 
-.PHONY: help setup model widget build run test test-rust test-widget test-browser lint load chaos ci
+.PHONY: help setup model widget build run test test-rust test-widget test-browser lint release load chaos ci
