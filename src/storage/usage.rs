@@ -1,5 +1,7 @@
 //! The ledger, summed up.
 
+use std::time::Duration;
+
 use hubbub_protocol::usage::{UsageBy, UsageItem, UsageReport, UsageTotals};
 use hubbub_protocol::{BotId, SessionId, Timestamp, VisitorId};
 use tokio_postgres::Row;
@@ -24,6 +26,8 @@ const SUM: &str = "SELECT key, GROUPING(key) = 1 AS is_total, count(*)::int8 AS 
     GROUP BY GROUPING SETS ((key), ()) \
     ORDER BY is_total DESC, CASE $4 WHEN 'day' THEN key END, cost DESC, input_tokens DESC, key LIMIT $8";
 
+const MILLISECOND: Duration = Duration::from_millis(1);
+
 /// Which attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct UsageFilter {
@@ -40,14 +44,15 @@ pub struct UsageFilter {
 }
 
 impl UsageFilter {
-    /// Everything of this month, in UTC, until now.
+    /// Everything of this month, in UTC, until now: to the end of this millisecond, or what ended in it would be
+    /// left out.
     pub fn this_month() -> Self {
         let now = jiff::Timestamp::now();
         let first = now.to_zoned(jiff::tz::TimeZone::UTC).first_of_month();
         let start = first.and_then(|first| first.start_of_day());
         Self {
             from: start.map_or(now, |start| start.timestamp()).into(),
-            to: now.into(),
+            to: now.saturating_add(MILLISECOND).unwrap_or(now).into(),
             bot: None,
             visitor: None,
             session: None,
