@@ -101,13 +101,13 @@ impl LlmPool {
         pool
     }
 
-    fn grant(&mut self, ticket: RequestId, index: usize) {
-        let Some(asking) = self.asking.remove(&ticket) else {
+    fn grant(&mut self, id: RequestId, index: usize) {
+        let Some(asking) = self.asking.remove(&id) else {
             return;
         };
         metrics::histogram!("hubbub_llm_wait_seconds", "class" => asking.class.as_str())
             .record(asking.since.elapsed());
-        if let Some(permit) = self.permit(ticket, index, asking.session, asking.model) {
+        if let Some(permit) = self.permit(id, index, asking.session, asking.model) {
             // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
             drop(asking.grant.send(Ok(permit)));
         }
@@ -116,16 +116,16 @@ impl LlmPool {
     /// The right to a slot that is occupied. The slot is freed again if there is nobody to give it back to.
     fn permit(
         &mut self,
-        ticket: RequestId,
+        id: RequestId,
         index: usize,
         session: SessionId,
         model: Option<String>,
     ) -> Option<Permit> {
         let returned = Returned {
-            ticket,
+            id,
             session,
             model,
-            outcome: Verdict::Neutral,
+            verdict: Verdict::Neutral,
             used: Used::default(),
         };
         let actor = self.own.get().and_then(Weak::upgrade);
@@ -139,7 +139,7 @@ impl LlmPool {
             index,
             generation: self.generation,
             returned,
-            progress: self.state.progress(ticket),
+            progress: self.state.progress(id),
             held_since: Instant::now(),
             pool: PoolHandle {
                 actor,
@@ -152,25 +152,21 @@ impl LlmPool {
     fn grant_waiting(&mut self) {
         loop {
             let asking = &self.asking;
-            let gone = |ticket| {
-                asking
-                    .get(&ticket)
-                    .is_none_or(|a: &Asking| a.grant.is_closed())
-            };
+            let gone = |id| asking.get(&id).is_none_or(|a: &Asking| a.grant.is_closed());
             match self.state.next_grant(Instant::now(), gone) {
-                Some((ticket, index)) => self.grant(ticket, index),
+                Some((id, index)) => self.grant(id, index),
                 None => break,
             }
         }
         let state = &self.state;
-        self.asking.retain(|ticket, _| state.is_waiting(*ticket));
+        self.asking.retain(|id, _| state.is_waiting(*id));
         self.record();
     }
 
     /// Tells those who made room for others.
     fn refuse_shed(&mut self) {
-        for ticket in self.state.take_shed() {
-            let Some(asking) = self.asking.remove(&ticket) else {
+        for id in self.state.take_shed() {
+            let Some(asking) = self.asking.remove(&id) else {
                 continue;
             };
             count_refused("shed");
@@ -190,8 +186,8 @@ impl LlmPool {
             // A pause may have ended by time alone: nobody releases anything then.
             pool.grant_waiting();
             let now = Instant::now();
-            for (ticket, place) in pool.state.places(now) {
-                if let Some(asking) = pool.asking.get_mut(&ticket) {
+            for (id, place) in pool.state.places(now) {
+                if let Some(asking) = pool.asking.get_mut(&id) {
                     asking.tell(now, place);
                 }
             }
@@ -283,15 +279,15 @@ impl Handler<Acquire> for LlmPool {
         let admitted = self.state.admit(now, request);
         self.refuse_shed();
         let refused = match admitted {
-            Admitted::Granted(ticket, index) => {
-                self.asking.insert(ticket, asking);
-                self.grant(ticket, index);
+            Admitted::Granted(id, index) => {
+                self.asking.insert(id, asking);
+                self.grant(id, index);
                 self.record();
                 return;
             }
-            Admitted::Queued(ticket, place) => {
+            Admitted::Queued(id, place) => {
                 asking.tell(now, place);
-                self.asking.insert(ticket, asking);
+                self.asking.insert(id, asking);
                 self.tell_places_later(ctx);
                 self.record();
                 return;
@@ -314,8 +310,8 @@ impl Handler<AcquireSpare> for LlmPool {
 
     fn handle(&mut self, AcquireSpare { request, grant }: AcquireSpare, _: &mut Self::Context) {
         let spare = self.state.admit_at_once(Instant::now(), &request);
-        if let Some((ticket, index)) = spare
-            && let Some(permit) = self.permit(ticket, index, request.session, request.model)
+        if let Some((id, index)) = spare
+            && let Some(permit) = self.permit(id, index, request.session, request.model)
         {
             // Whoever asked may be gone; the permit comes back and frees its slot as it drops.
             drop(grant.send(permit));

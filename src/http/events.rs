@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream;
-use hubbub_protocol::ServerFrame;
+use hubbub_actors::EncodedFrame;
 use tokio::time::timeout;
 
 use super::follow::FollowedReply;
@@ -30,8 +30,8 @@ pub(super) fn respond(followed: FollowedReply) -> HttpResponse {
         .streaming(events)
 }
 
-fn event(frame: &ServerFrame) -> Bytes {
+fn event(frame: &EncodedFrame) -> Bytes {
     // A line break would end the field. Within JSON it is only a blank.
-    let json = frame.encode().replace(['\n', '\r'], " ");
-    Bytes::from(format!("event: {}\ndata: {json}\n\n", frame.kind()))
+    let json = frame.json().replace(['\n', '\r'], " ");
+    Bytes::from(format!("event: {}\ndata: {json}\n\n", frame.frame().kind()))
 }

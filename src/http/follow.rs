@@ -29,7 +29,7 @@ const LOOK_BACK: PageSize = PageSize {
 /// A posted message's frames: its `ack`, then those about its reply, to the reply's end. Dropping it leaves
 /// the session; the reply goes on.
 pub(super) struct FollowedReply {
-    ready: VecDeque<ServerFrame>,
+    ready: VecDeque<EncodedFrame>,
     deliveries: mpsc::Receiver<Delivery>,
     /// The reply followed; `None` once it has ended.
     reply: Option<ReplyId>,
@@ -57,14 +57,14 @@ pub(super) async fn follow_reply(
         reply,
     } = device.handle.post_message(caller, post).await?;
     let mut followed = FollowedReply {
-        ready: VecDeque::from([ServerFrame::Ack(Ack {
+        ready: VecDeque::from([EncodedFrame::new(ServerFrame::Ack(Ack {
             reference: None,
             session,
             id,
             seq,
             at,
             duplicate,
-        })]),
+        }))]),
         deliveries,
         reply,
         _device: device,
@@ -72,7 +72,7 @@ pub(super) async fn follow_reply(
     if let Some(reply) = reply.filter(|_| duplicate)
         && let Some(end) = find_end(state, tenant, session, seq, reply).await?
     {
-        followed.ready.push_back(end);
+        followed.ready.push_back(EncodedFrame::new(end));
         followed.reply = None;
     }
     Ok(followed)
@@ -81,17 +81,17 @@ pub(super) async fn follow_reply(
 impl FollowedReply {
     /// The next frame, waited for; `None` after the reply's end, or once the session let go. Nothing is
     /// lost if it is dropped while it waits.
-    pub(super) async fn next(&mut self) -> Option<ServerFrame> {
+    pub(super) async fn next(&mut self) -> Option<EncodedFrame> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
             let reply = self.reply?;
             let delivery = self.deliveries.recv().await?;
-            let frames = delivery.frames.iter().map(EncodedFrame::frame);
+            let frames = delivery.frames.into_iter();
             self.ready
                 .extend(frames.filter_map(|frame| about(frame, reply)));
-            if self.ready.iter().any(ends_reply) {
+            if self.ready.iter().any(|ready| ends_reply(ready.frame())) {
                 self.reply = None;
             }
         }
@@ -169,8 +169,8 @@ fn ends_reply(frame: &ServerFrame) -> bool {
 }
 
 /// What a frame says about a reply, if anything.
-fn about(frame: &ServerFrame, reply: ReplyId) -> Option<ServerFrame> {
-    let is_about = match frame {
+fn about(frame: EncodedFrame, reply: ReplyId) -> Option<EncodedFrame> {
+    let is_about = match frame.frame() {
         ServerFrame::Message(message) => message.reply == Some(reply),
         ServerFrame::Reply(frame) => frame.reply == reply,
         ServerFrame::Delta(delta) => delta.reply == reply,
@@ -178,17 +178,17 @@ fn about(frame: &ServerFrame, reply: ReplyId) -> Option<ServerFrame> {
         ServerFrame::Joined(joined) => {
             let running = joined.replying.as_ref()?;
             return (running.reply == reply).then(|| {
-                ServerFrame::Delta(Delta {
+                EncodedFrame::new(ServerFrame::Delta(Delta {
                     session: joined.session,
                     reply,
                     offset: 0,
                     text: running.text.clone(),
-                })
+                }))
             });
         }
         _ => false,
     };
-    is_about.then(|| frame.clone())
+    is_about.then_some(frame)
 }
 
 /// How the reply to a message ended, if it did.

@@ -39,8 +39,8 @@ impl Classes {
             .zip(self.queues().map(FairQueue::len))
     }
 
-    pub(crate) fn contains(&self, ticket: RequestId) -> bool {
-        self.queues().any(|queue| queue.contains(ticket))
+    pub(crate) fn contains(&self, id: RequestId) -> bool {
+        self.queues().any(|queue| queue.contains(id))
     }
 
     /// Everything that waits, in no order.
@@ -48,19 +48,13 @@ impl Classes {
         self.queues().flat_map(FairQueue::requests)
     }
 
-    pub(crate) fn push(&mut self, ticket: RequestId, request: Request, cost: Cost) {
-        self.queue(request.class).push(ticket, request, cost);
+    pub(crate) fn push(&mut self, id: RequestId, request: Request, cost: Cost) {
+        self.queue(request.class).push(id, request, cost);
     }
 
     /// Charges what is served without having waited.
-    pub(crate) fn serve_at_once(
-        &mut self,
-        ticket: RequestId,
-        request: &Request,
-        cost: Cost,
-    ) -> Charge {
-        self.queue(request.class)
-            .serve_at_once(ticket, request, cost)
+    pub(crate) fn serve_at_once(&mut self, id: RequestId, request: &Request, cost: Cost) -> Charge {
+        self.queue(request.class).serve_at_once(id, request, cost)
     }
 
     /// Takes the next request for which `usable` finds something, with what that is.
@@ -166,14 +160,14 @@ mod tests {
         }
     }
 
-    fn push(classes: &mut Classes, ticket: u64, tenant: TenantId, class: ReplyClass) {
-        classes.push(RequestId(ticket), request(tenant, class), Cost(30));
+    fn push(classes: &mut Classes, id: u64, tenant: TenantId, class: ReplyClass) {
+        classes.push(RequestId(id), request(tenant, class), Cost(30));
     }
 
     fn next(classes: &mut Classes) -> Option<u64> {
-        let (ticket, (), charge) = classes.next(|_| Some(Usable::FREE))?;
+        let (id, (), charge) = classes.next(|_| Some(Usable::FREE))?;
         classes.settle(&charge, Cost(30));
-        Some(ticket.0)
+        Some(id.0)
     }
 
     // R020
@@ -181,8 +175,8 @@ mod tests {
     fn whoever_is_waited_for_goes_before_two_hundred_programs() {
         let mut classes = Classes::default();
         let tenant = TenantId::generate();
-        for ticket in 0..200 {
-            push(&mut classes, ticket, tenant, ReplyClass::Batch);
+        for id in 0..200 {
+            push(&mut classes, id, tenant, ReplyClass::Batch);
         }
         assert_eq!(next(&mut classes), Some(0));
         push(&mut classes, 200, TenantId::generate(), ReplyClass::Assist);
@@ -197,14 +191,14 @@ mod tests {
     fn one_grant_in_ten_goes_to_a_class_that_is_passed_over() {
         let mut classes = Classes::default();
         let tenant = TenantId::generate();
-        for ticket in 0..300 {
-            let class = ReplyClass::ALL[usize::try_from(ticket % 3).unwrap()];
-            push(&mut classes, ticket, tenant, class);
+        for id in 0..300 {
+            let class = ReplyClass::ALL[usize::try_from(id % 3).unwrap()];
+            push(&mut classes, id, tenant, class);
         }
         let mut served = [0; 3];
         for _ in 0..100 {
-            let ticket = next(&mut classes).unwrap();
-            served[usize::try_from(ticket % 3).unwrap()] += 1;
+            let id = next(&mut classes).unwrap();
+            served[usize::try_from(id % 3).unwrap()] += 1;
         }
         assert!(
             served[0] >= 79 && served[1] >= 9 && served[2] >= 9,
@@ -216,8 +210,8 @@ mod tests {
     fn room_is_made_by_whoever_has_too_much_and_then_by_ones_own_later_class() {
         let mut classes = Classes::default();
         let (greedy, modest) = (TenantId::generate(), TenantId::generate());
-        for ticket in 0..4 {
-            push(&mut classes, ticket, greedy, ReplyClass::Live);
+        for id in 0..4 {
+            push(&mut classes, id, greedy, ReplyClass::Live);
         }
         push(&mut classes, 4, greedy, ReplyClass::Batch);
         push(&mut classes, 5, greedy, ReplyClass::Live);
@@ -248,14 +242,14 @@ mod tests {
             let mut classes = Classes::default();
             let tenant = TenantId::generate();
             let (mut waiting, mut served) = (HashMap::new(), 0);
-            for (ticket, class) in coming.iter().enumerate() {
+            for (id, class) in coming.iter().enumerate() {
                 // Now and then nothing comes, and somebody is served.
                 if let Some(class) = ReplyClass::ALL.get(*class) {
-                    push(&mut classes, ticket as u64, tenant, *class);
-                    waiting.insert(ticket as u64, 0);
+                    push(&mut classes, id as u64, tenant, *class);
+                    waiting.insert(id as u64, 0);
                 }
-                if ticket % 2 == 0 && let Some(ticket) = next(&mut classes) {
-                    prop_assert!(waiting.remove(&ticket).is_some());
+                if id % 2 == 0 && let Some(id) = next(&mut classes) {
+                    prop_assert!(waiting.remove(&id).is_some());
                     served += 1;
                     for passed in waiting.values_mut() { *passed += 1; }
                 }
@@ -263,8 +257,8 @@ mod tests {
                 let most = 2 * (FLOOR as usize + 1) * (waiting.len() + 1);
                 prop_assert!(waiting.values().all(|passed| *passed <= most));
             }
-            while let Some(ticket) = next(&mut classes) {
-                prop_assert!(waiting.remove(&ticket).is_some());
+            while let Some(id) = next(&mut classes) {
+                prop_assert!(waiting.remove(&id).is_some());
                 served += 1;
             }
             prop_assert!(waiting.is_empty());

@@ -78,7 +78,7 @@ impl Permit {
             index: self.index,
             generation: self.generation,
             returned: Returned {
-                outcome: Verdict::Answered,
+                verdict: Verdict::Answered,
                 ..self.returned.clone()
             },
             wait: self.held_since.elapsed(),
@@ -109,8 +109,8 @@ impl Permit {
         };
     }
 
-    pub(crate) fn release(mut self, outcome: Verdict) {
-        self.returned.outcome = outcome;
+    pub(crate) fn release(mut self, verdict: Verdict) {
+        self.returned.verdict = verdict;
     }
 }
 

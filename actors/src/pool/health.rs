@@ -62,10 +62,10 @@ pub(crate) struct Health {
 /// A slot that comes back.
 #[derive(Clone, Debug)]
 pub(crate) struct Returned {
-    pub(crate) ticket: RequestId,
+    pub(crate) id: RequestId,
     pub(crate) session: SessionId,
     pub(crate) model: Option<String>,
-    pub(crate) outcome: Verdict,
+    pub(crate) verdict: Verdict,
     pub(crate) used: Used,
 }
 
@@ -149,11 +149,11 @@ impl Health {
         }
     }
 
-    pub(super) fn occupy(&mut self, ticket: RequestId, now: Instant) {
+    pub(super) fn occupy(&mut self, id: RequestId, now: Instant) {
         self.busy += 1;
         if matches!(self.breaker, Breaker::Open { .. }) {
             self.breaker = Breaker::HalfOpen {
-                probe: ticket,
+                probe: id,
                 since: now,
             };
         }
@@ -172,8 +172,8 @@ impl Health {
     /// Learns how an attempt went, or goes.
     pub(super) fn learn(&mut self, now: Instant, returned: &Returned) -> Option<Change> {
         let is_probe =
-            matches!(self.breaker, Breaker::HalfOpen { probe, .. } if probe == returned.ticket);
-        match returned.outcome {
+            matches!(self.breaker, Breaker::HalfOpen { probe, .. } if probe == returned.id);
+        match returned.verdict {
             Verdict::Answered => {
                 self.set_aside.retain(|aside| aside.model != returned.model);
                 self.answered(is_probe)

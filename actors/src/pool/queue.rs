@@ -55,7 +55,7 @@ impl Cost {
 /// Who was served for whom, to be corrected once what it took is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Charge {
-    ticket: RequestId,
+    id: RequestId,
     tenant: TenantId,
     session: SessionId,
     class: ReplyClass,
@@ -101,8 +101,8 @@ impl FairQueue {
         self.waiting.len()
     }
 
-    pub(crate) fn contains(&self, ticket: RequestId) -> bool {
-        self.waiting.contains_key(&ticket)
+    pub(crate) fn contains(&self, id: RequestId) -> bool {
+        self.waiting.contains_key(&id)
     }
 
     /// Everything that waits, in no order.
@@ -111,12 +111,12 @@ impl FairQueue {
         lines.flat_map(|line| line.waiting.values().map(|waiting| &waiting.request))
     }
 
-    pub(crate) fn push(&mut self, ticket: RequestId, request: Request, cost: Cost) {
+    pub(crate) fn push(&mut self, id: RequestId, request: Request, cost: Cost) {
         let tenant = request.tenant;
         let (line, turn) = self.enter(&request);
         line.cost = line.cost.saturating_add(cost.0);
         line.waiting.insert(
-            (turn, ticket),
+            (turn, id),
             Waiting {
                 request,
                 cost,
@@ -124,18 +124,13 @@ impl FairQueue {
                 yielded: 0,
             },
         );
-        self.waiting.insert(ticket, (tenant, turn));
+        self.waiting.insert(id, (tenant, turn));
     }
 
     /// Charges what is served without having waited.
-    pub(crate) fn serve_at_once(
-        &mut self,
-        ticket: RequestId,
-        request: &Request,
-        cost: Cost,
-    ) -> Charge {
+    pub(crate) fn serve_at_once(&mut self, id: RequestId, request: &Request, cost: Cost) -> Charge {
         self.enter(request);
-        self.serve(ticket, request, cost)
+        self.serve(id, request, cost)
     }
 
     /// Takes the next request for which `usable` finds something, with what that is. Whoever's turn it is waits a
@@ -182,9 +177,9 @@ impl FairQueue {
 
     /// Lets go of whoever does not wait any more.
     pub(crate) fn retain(&mut self, keep: impl Fn(RequestId) -> bool) {
-        let gone = self.waiting.keys().filter(|ticket| !keep(**ticket));
-        for ticket in gone.copied().collect::<Vec<_>>() {
-            self.remove(ticket);
+        let gone = self.waiting.keys().filter(|id| !keep(**id));
+        for id in gone.copied().collect::<Vec<_>>() {
+            self.remove(id);
         }
     }
 
@@ -197,7 +192,7 @@ impl FairQueue {
     /// Lets go of a tenant's newest.
     pub(crate) fn shed(&mut self, tenant: TenantId) -> Option<RequestId> {
         let waiting = self.lines.get(&tenant)?.waiting.keys();
-        let newest = waiting.map(|(_, ticket)| *ticket).max()?;
+        let newest = waiting.map(|(_, id)| *id).max()?;
         self.remove(newest);
         Some(newest)
     }
@@ -238,12 +233,12 @@ impl FairQueue {
         std::iter::from_fn(move || {
             let Reverse((value, _, tenant)) = next.pop()?;
             let (waiting, weight) = left.get_mut(&tenant)?;
-            let ((_, ticket), first) = waiting.next()?;
+            let ((_, id), first) = waiting.next()?;
             if let Some(((_, second), _)) = waiting.peek() {
                 let value = value + parts(first.cost, *weight);
                 next.push(Reverse((value, *second, tenant)));
             }
-            Some((*ticket, &first.request))
+            Some((*id, &first.request))
         })
     }
 
@@ -265,9 +260,9 @@ impl FairQueue {
         (line, turn)
     }
 
-    fn serve(&mut self, ticket: RequestId, request: &Request, cost: Cost) -> Charge {
+    fn serve(&mut self, id: RequestId, request: &Request, cost: Cost) -> Charge {
         let charge = Charge {
-            ticket,
+            id,
             tenant: request.tenant,
             session: request.session,
             class: request.class,
@@ -281,12 +276,12 @@ impl FairQueue {
         charge
     }
 
-    fn remove(&mut self, ticket: RequestId) {
-        let Some((tenant, turn)) = self.waiting.remove(&ticket) else {
+    fn remove(&mut self, id: RequestId) {
+        let Some((tenant, turn)) = self.waiting.remove(&id) else {
             return;
         };
         if let Some(line) = self.lines.get_mut(&tenant)
-            && let Some(gone) = line.waiting.remove(&(turn, ticket))
+            && let Some(gone) = line.waiting.remove(&(turn, id))
         {
             line.cost = line.cost.saturating_sub(gone.cost.0);
             line.sessions.leave(gone.request.session);

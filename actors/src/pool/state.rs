@@ -44,7 +44,7 @@ pub(crate) struct PoolState {
     predictions: Predictions,
     /// Those who were to wait and made room for others.
     shed: Vec<RequestId>,
-    next_ticket: u64,
+    next_id: u64,
     /// Moving average of how long a slot is held.
     held: Duration,
 }
@@ -58,7 +58,7 @@ impl PoolState {
             held_for: HashMap::new(),
             predictions: Predictions::default(),
             shed: Vec::new(),
-            next_ticket: 0,
+            next_id: 0,
             held: FIRST_GUESS,
         }
     }
@@ -67,14 +67,14 @@ impl PoolState {
         if request.route.is_empty() {
             return Admitted::NoUpstream;
         }
-        if let Some((ticket, index)) = self.admit_at_once(now, &request) {
-            return Admitted::Granted(ticket, index);
+        if let Some((id, index)) = self.admit_at_once(now, &request) {
+            return Admitted::Granted(id, index);
         }
         if self.queue.len() >= self.queue_len {
             // Who has more than its share makes room.
             let shed = self.queue.shed_for(&request);
             match shed {
-                Some(ticket) => self.shed.push(ticket),
+                Some(id) => self.shed.push(id),
                 None => {
                     return Admitted::Full(self.place(now, self.queue.len(), &request.route).eta);
                 }
@@ -83,9 +83,9 @@ impl PoolState {
         let ahead = self.queue.ahead_of(&request);
         let place = self.place(now, ahead, &request.route);
         let cost = self.predictions.cost(&request);
-        let ticket = self.ticket();
-        self.queue.push(ticket, request, cost);
-        Admitted::Queued(ticket, place)
+        let id = self.id();
+        self.queue.push(id, request, cost);
+        Admitted::Queued(id, place)
     }
 
     /// Gives a slot that is free. Nobody overtakes: it goes to the queue first, unless nobody in it can use it.
@@ -99,17 +99,17 @@ impl PoolState {
         if self.anyone_could_use(now, &request.route) {
             return None;
         }
-        let ticket = self.ticket();
+        let id = self.id();
         let cost = self.predictions.cost(request);
-        let charge = self.queue.serve_at_once(ticket, request, cost);
-        self.occupy(now, ticket, index, (charge, request.bot));
-        Some((ticket, index))
+        let charge = self.queue.serve_at_once(id, request, cost);
+        self.occupy(now, id, index, (charge, request.bot));
+        Some((id, index))
     }
 
-    fn ticket(&mut self) -> RequestId {
-        let ticket = RequestId(self.next_ticket);
-        self.next_ticket += 1;
-        ticket
+    fn id(&mut self) -> RequestId {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        id
     }
 
     /// Those who made room for others since the last time, and wait no more.
@@ -125,15 +125,15 @@ impl PoolState {
         returned: &Returned,
         held: Duration,
     ) -> Option<Change> {
-        if let Some((charge, bot)) = self.held_for.remove(&returned.ticket) {
+        if let Some((charge, bot)) = self.held_for.remove(&returned.id) {
             let used = returned.used;
             let actual = Cost::of(used.input, used.output);
             self.queue.settle(&charge, actual);
-            if returned.outcome == Verdict::Answered {
+            if returned.verdict == Verdict::Answered {
                 self.predictions.learn(bot, used.output);
             }
         }
-        if returned.outcome == Verdict::Answered {
+        if returned.verdict == Verdict::Answered {
             self.held = (self.held * 7 + held) / 8;
         }
         self.upstreams.get_mut(index)?.release(now, returned)
@@ -159,7 +159,7 @@ impl PoolState {
         gone: impl Fn(RequestId) -> bool,
     ) -> Option<(RequestId, usize)> {
         // Also while no slot is free: whoever left must not keep others out of the queue.
-        self.queue.retain(|ticket| !gone(ticket));
+        self.queue.retain(|id| !gone(id));
         if !self.upstreams.iter().any(|upstream| upstream.is_free(now)) {
             return None;
         }
@@ -172,25 +172,25 @@ impl PoolState {
             })
         });
         self.queue = queue;
-        let (ticket, (index, bot), charge) = next?;
-        self.occupy(now, ticket, index, (charge, bot));
-        Some((ticket, index))
+        let (id, (index, bot), charge) = next?;
+        self.occupy(now, id, index, (charge, bot));
+        Some((id, index))
     }
 
     /// Where to note how much of what was granted is done.
-    pub(crate) fn progress(&self, ticket: RequestId) -> Progress {
-        let held = self.held_for.get(&ticket);
+    pub(crate) fn progress(&self, id: RequestId) -> Progress {
+        let held = self.held_for.get(&id);
         held.map(|(charge, _)| charge.progress())
             .unwrap_or_default()
     }
 
-    pub(crate) fn is_waiting(&self, ticket: RequestId) -> bool {
-        self.queue.contains(ticket)
+    pub(crate) fn is_waiting(&self, id: RequestId) -> bool {
+        self.queue.contains(id)
     }
 
     pub(crate) fn places(&self, now: Instant) -> impl Iterator<Item = (RequestId, Place)> {
         let in_order = self.queue.in_order().enumerate();
-        in_order.map(move |(at, (ticket, request))| (ticket, self.place(now, at, &request.route)))
+        in_order.map(move |(at, (id, request))| (id, self.place(now, at, &request.route)))
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -253,10 +253,10 @@ impl PoolState {
         request.home == Some(index) || !home.is_some_and(works)
     }
 
-    fn occupy(&mut self, now: Instant, ticket: RequestId, index: usize, held: (Charge, BotId)) {
-        self.held_for.insert(ticket, held);
+    fn occupy(&mut self, now: Instant, id: RequestId, index: usize, held: (Charge, BotId)) {
+        self.held_for.insert(id, held);
         if let Some(upstream) = self.upstreams.get_mut(index) {
-            upstream.occupy(ticket, now);
+            upstream.occupy(id, now);
         }
     }
 

@@ -39,14 +39,14 @@ fn of(session: SessionId, route: &[usize]) -> Request {
 fn asked(pool: &mut PoolState, now: Instant, request: Request) -> (Returned, usize) {
     let session = request.session;
     let model = request.model.clone();
-    let Admitted::Granted(ticket, index) = pool.admit(now, request) else {
+    let Admitted::Granted(id, index) = pool.admit(now, request) else {
         panic!("not granted: {pool:?}")
     };
     let returned = Returned {
-        ticket,
+        id,
         session,
         model,
-        outcome: Verdict::Neutral,
+        verdict: Verdict::Neutral,
         used: Used::default(),
     };
     (returned, index)
@@ -56,20 +56,20 @@ fn end(
     pool: &mut PoolState,
     now: Instant,
     (returned, index): (Returned, usize),
-    outcome: Verdict,
+    verdict: Verdict,
 ) -> Option<Change> {
     let returned = Returned {
-        outcome,
+        verdict,
         ..returned
     };
     pool.release(now, index, &returned, Duration::from_secs(1))
 }
 
 /// Asks the upstreams of the route, sees which one, and how it goes.
-fn ask(pool: &mut PoolState, now: Instant, request: Request, outcome: Verdict) -> usize {
+fn ask(pool: &mut PoolState, now: Instant, request: Request, verdict: Verdict) -> usize {
     let granted = asked(pool, now, request);
     let index = granted.1;
-    end(pool, now, granted, outcome);
+    end(pool, now, granted, verdict);
     index
 }
 
@@ -153,7 +153,7 @@ fn a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next() {
     let probe = asked(&mut pool, later, any(&[0]));
     // Its first word is enough: others do not wait for its last.
     let words = Returned {
-        outcome: Verdict::Answered,
+        verdict: Verdict::Answered,
         ..probe.0
     };
     assert_eq!(
@@ -169,8 +169,8 @@ fn one_session_whose_prompt_always_fails_keeps_nobody_away() {
     let now = Instant::now();
     let mut pool = pool_of(&[4], 2);
     let session = SessionId::generate();
-    for outcome in [Verdict::Faulty, Verdict::Responded].repeat(20) {
-        assert_eq!(ask(&mut pool, now, of(session, &[0]), outcome), 0);
+    for verdict in [Verdict::Faulty, Verdict::Responded].repeat(20) {
+        assert_eq!(ask(&mut pool, now, of(session, &[0]), verdict), 0);
     }
     assert!(!pool.upstreams().iter().any(Health::is_open));
     // Neither do prompts that it refuses, whoever sends them.
@@ -250,7 +250,7 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
     let now = Instant::now();
     let mut pool = pool_of(&[4, 1], 9);
     open(&mut pool, now);
-    let Admitted::Queued(ticket, place) = pool.admit(now, any(&[0])) else {
+    let Admitted::Queued(id, place) = pool.admit(now, any(&[0])) else {
         panic!()
     };
     assert!(place.paused);
@@ -266,7 +266,7 @@ fn whoever_waits_for_an_upstream_that_pauses_is_told_when_it_is_tried_again() {
     assert!(!place.paused);
     end(&mut pool, now, busy, Verdict::Neutral);
     let later = now + Duration::from_secs(5);
-    assert_eq!(pool.next_grant(later, |_| false), Some((ticket, 0)));
+    assert_eq!(pool.next_grant(later, |_| false), Some((id, 0)));
 }
 
 #[test]
@@ -315,23 +315,23 @@ proptest! {
         let route: Vec<usize> = (0..upstreams).collect();
         for (ask, pick) in steps {
             if ask {
-                if let Admitted::Granted(ticket, index) = pool.admit(now, any(&route)) {
-                    prop_assert!(served.insert(ticket));
+                if let Admitted::Granted(id, index) = pool.admit(now, any(&route)) {
+                    prop_assert!(served.insert(id));
                     prop_assert!(pool.waiting() == 0);
-                    held.push((ticket, index));
+                    held.push((id, index));
                 }
             } else if !held.is_empty() {
-                let (ticket, index) = held.swap_remove(pick % held.len());
+                let (id, index) = held.swap_remove(pick % held.len());
                 let (session, model) = (SessionId::generate(), None);
-                let outcome = Verdict::Answered;
+                let verdict = Verdict::Answered;
                 let used = Used::default();
-                let returned = Returned { ticket, session, model, outcome, used };
+                let returned = Returned { id, session, model, verdict, used };
                 pool.release(now, index, &returned, Duration::ZERO);
-                while let Some((ticket, index)) = pool.next_grant(now, |_| false) {
-                    prop_assert!(served.insert(ticket));
-                    prop_assert!(last_granted.is_none_or(|last| last < ticket));
-                    last_granted = Some(ticket);
-                    held.push((ticket, index));
+                while let Some((id, index)) = pool.next_grant(now, |_| false) {
+                    prop_assert!(served.insert(id));
+                    prop_assert!(last_granted.is_none_or(|last| last < id));
+                    last_granted = Some(id);
+                    held.push((id, index));
                 }
             }
             for (index, total) in slots.iter().enumerate() {

@@ -65,9 +65,9 @@ impl Work {
             piece = attempt.stream.next().await;
         };
         shared.score = attempt.stream.score();
-        self.tell_score(shared.score).await?;
         let was_shown = attempt.stream.was_shown();
         let index = attempt.end(streamed);
+        self.tell_score(shared.score).await?;
         Ok(streamed.came_to(index, was_shown, shared))
     }
 
@@ -135,7 +135,7 @@ impl RunningAttempt {
             }
             Streamed::TooLong => AttemptOutcome::Failed,
         };
-        self.close(outcome, streamed.outcome(was_shown));
+        self.close(outcome, streamed.verdict(was_shown));
         index
     }
 

@@ -47,7 +47,7 @@ pub(super) enum Streamed {
 
 impl Streamed {
     /// What it says of the upstream. That an answer has no word, or too many, is for its prompt.
-    pub(super) fn outcome(self, was_shown: bool) -> Verdict {
+    pub(super) fn verdict(self, was_shown: bool) -> Verdict {
         match self {
             Self::Finished(..) if was_shown => Verdict::Answered,
             Self::Finished(..) | Self::TooLong => Verdict::Responded,

@@ -102,13 +102,13 @@ impl<K: Copy + Eq + Hash> Counters<K> {
             counter.waiting = counter.waiting.saturating_sub(1);
             counter.value = counter.value.saturating_add(amount);
             let served = (charge.cost, charge.done.clone());
-            counter.served.insert(charge.ticket, served);
+            counter.served.insert(charge.id, served);
         }
     }
 
     pub(super) fn settle(&mut self, key: K, charge: &Charge, actual: Cost) {
         if let Some(counter) = self.0.get_mut(&key)
-            && let Some((cost, _)) = counter.served.remove(&charge.ticket)
+            && let Some((cost, _)) = counter.served.remove(&charge.id)
         {
             let (charged, actual) = (parts(cost, counter.weight), parts(actual, counter.weight));
             counter.value = counter.value.saturating_add(actual).saturating_sub(charged);

@@ -48,7 +48,7 @@ struct Simulation {
     rng: StdRng,
     queue: FairQueue,
     tenants: Vec<(TenantId, u32, Vec<SessionId>)>,
-    /// Of each ticket: its tenant, the tokens of its prompt and of its answer.
+    /// Of each request: its tenant, the tokens of its prompt and of its answer.
     asked: HashMap<RequestId, (usize, u64, u64)>,
     running: Vec<Running>,
     /// Work done for each.
@@ -79,22 +79,22 @@ impl Simulation {
             Some(percent) => output * rng.random_range(100 - percent..=100 + percent) / 100,
             None => OUTPUT,
         };
-        let (id, weight, sessions) = &self.tenants[tenant];
+        let (tenant_id, weight, sessions) = &self.tenants[tenant];
         let session = sessions[rng.random_range(0..sessions.len())];
-        let ticket = RequestId(self.asked.len() as u64);
-        self.asked.insert(ticket, (tenant, input, output));
-        let request = request(*id, *weight, session, input);
-        self.queue.push(ticket, request, Cost::of(input, predicted));
+        let id = RequestId(self.asked.len() as u64);
+        self.asked.insert(id, (tenant, input, output));
+        let request = request(*tenant_id, *weight, session, input);
+        self.queue.push(id, request, Cost::of(input, predicted));
     }
 
     /// Gives what is free, and has every answer grow by a token.
     fn tick(&mut self) {
         while self.running.len() < SLOTS {
-            let Some((ticket, (), charge)) = self.queue.next(|_| Some(Usable::FREE)) else {
+            let Some((id, (), charge)) = self.queue.next(|_| Some(Usable::FREE)) else {
                 assert_eq!(self.queue.len(), 0, "a slot is free and somebody waits");
                 break;
             };
-            let (tenant, input, output) = self.asked[&ticket];
+            let (tenant, input, output) = self.asked[&id];
             self.served[tenant] += input;
             charge.progress().add(Cost(input));
             let left = output;
@@ -235,10 +235,10 @@ fn who_comes_back_is_owed_nothing() {
     assert!(gained <= GAP, "{gained}");
 }
 
-fn line_of(queue: &mut FairQueue, tenant: TenantId, weight: u32, tickets: std::ops::Range<u64>) {
-    for ticket in tickets {
+fn line_of(queue: &mut FairQueue, tenant: TenantId, weight: u32, ids: std::ops::Range<u64>) {
+    for id in ids {
         let request = request(tenant, weight, SessionId::generate(), 10);
-        queue.push(RequestId(ticket), request, Cost::of(10, 10));
+        queue.push(RequestId(id), request, Cost::of(10, 10));
     }
 }
 
@@ -247,9 +247,9 @@ fn within_a_tenant_the_sessions_take_turns() {
     let mut queue = FairQueue::default();
     let tenant = TenantId::generate();
     let (busy, calm) = (SessionId::generate(), SessionId::generate());
-    let push = |queue: &mut FairQueue, ticket, session| {
+    let push = |queue: &mut FairQueue, id, session| {
         let request = request(tenant, 1, session, 10);
-        queue.push(RequestId(ticket), request, Cost::of(10, 10));
+        queue.push(RequestId(id), request, Cost::of(10, 10));
     };
     push(&mut queue, 0, calm);
     push(&mut queue, 1, busy);
@@ -275,9 +275,9 @@ fn places_are_told_in_the_order_of_service() {
     assert_eq!(queue.ahead_of(greedy), 20);
     assert!(queue.ahead_of(modest) <= 1, "not behind all of them");
     line_of(&mut queue, modest, 1, 20..22);
-    let told: Vec<RequestId> = queue.in_order().map(|(ticket, _)| ticket).collect();
+    let told: Vec<RequestId> = queue.in_order().map(|(id, _)| id).collect();
     let served: Vec<RequestId> = std::iter::from_fn(|| queue.next(|_| Some(Usable::FREE)))
-        .map(|(ticket, ..)| ticket)
+        .map(|(id, ..)| id)
         .collect();
     assert_eq!(told, served);
     assert!(served[..4].contains(&RequestId(21)), "{served:?}");
@@ -292,7 +292,7 @@ fn what_cannot_be_served_now_stands_in_nobodys_way() {
     let usable = |request: &Request| (request.tenant == other).then_some(Usable::FREE);
     assert_eq!(queue.next(usable).unwrap().0, RequestId(2));
     assert!(queue.next(usable).is_none());
-    queue.retain(|ticket| ticket == RequestId(1));
+    queue.retain(|id| id == RequestId(1));
     assert_eq!(queue.len(), 1);
     assert!(!queue.contains(RequestId(0)));
 }

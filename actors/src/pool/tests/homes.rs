@@ -29,7 +29,7 @@ fn a_free_slot_goes_to_whoever_has_been_there() {
         .map(|home| asked(&mut pool, now, at_home(one, home)))
         .collect();
     let queue = |pool: &mut PoolState, request| match pool.admit(now, request) {
-        Admitted::Queued(ticket, _) => ticket,
+        Admitted::Queued(id, _) => id,
         refused => panic!("{refused:?}"),
     };
     let away = queue(&mut pool, at_home(one, 1));
@@ -65,16 +65,7 @@ fn nobody_is_passed_over_for_ever() {
     for _ in 0..100 {
         pool.admit(now, at_home(tenant, 0));
     }
-    let mut served = 0;
-    loop {
-        end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
-        let (ticket, _) = pool.next_grant(now, |_| false).unwrap();
-        if ticket == patient {
-            break;
-        }
-        served += 1;
-    }
-    assert_eq!(served, 32);
+    assert_eq!(served_before(patient, &mut pool, &held[0]), 32);
 }
 
 #[test]
@@ -91,16 +82,25 @@ fn another_tenant_goes_before_only_for_a_while() {
     let Admitted::Queued(patient, _) = pool.admit(now, at_home(other, 1)) else {
         panic!()
     };
+    assert_eq!(served_before(patient, &mut pool, &held[0]), 8);
+}
+
+/// How many others are given this slot, each time it is free, before somebody has a turn.
+fn served_before(
+    patient: RequestId,
+    pool: &mut PoolState,
+    (held, index): &(Returned, usize),
+) -> usize {
+    let now = Instant::now();
     let mut served = 0;
     loop {
-        end(&mut pool, now, (held[0].0.clone(), 0), Verdict::Neutral);
-        let (ticket, _) = pool.next_grant(now, |_| false).unwrap();
-        if ticket == patient {
-            break;
+        end(pool, now, (held.clone(), *index), Verdict::Neutral);
+        let (id, _) = pool.next_grant(now, |_| false).unwrap();
+        if id == patient {
+            return served;
         }
         served += 1;
     }
-    assert_eq!(served, 8);
 }
 
 // R153
@@ -135,7 +135,7 @@ struct Rush {
     pool: PoolState,
     start: Instant,
     tenants: [TenantId; 2],
-    /// Of each ticket: where its conversation was answered last, and how many questions it has left.
+    /// Of each request: where its conversation was answered last, and how many questions it has left.
     asked: HashMap<RequestId, (Option<usize>, u32)>,
     /// When answers end, in milliseconds.
     ends: BinaryHeap<Reverse<(u64, RequestId, usize)>>,
@@ -166,43 +166,43 @@ impl Rush {
             )
         };
         let now = self.start + Duration::from_millis(ms);
-        let ticket = match self.pool.admit(now, request) {
-            Admitted::Granted(ticket, index) => {
-                self.begin(ms, ticket, index);
-                ticket
+        let id = match self.pool.admit(now, request) {
+            Admitted::Granted(id, index) => {
+                self.begin(ms, id, index);
+                id
             }
-            Admitted::Queued(ticket, _) => ticket,
+            Admitted::Queued(id, _) => id,
             refused => panic!("{refused:?}"),
         };
-        self.asked.insert(ticket, (home, left));
+        self.asked.insert(id, (home, left));
     }
 
-    fn begin(&mut self, ms: u64, ticket: RequestId, index: usize) {
+    fn begin(&mut self, ms: u64, id: RequestId, index: usize) {
         let long = self.rng.random_range(1_000..7_000);
-        self.ends.push(Reverse((ms + long, ticket, index)));
+        self.ends.push(Reverse((ms + long, id, index)));
     }
 
     fn run(&mut self) {
-        while let Some(Reverse((ms, ticket, index))) = self.ends.pop() {
+        while let Some(Reverse((ms, id, index))) = self.ends.pop() {
             let now = self.start + Duration::from_millis(ms);
             end(
                 &mut self.pool,
                 now,
-                (asked_by(ticket), index),
+                (asked_by(id), index),
                 Verdict::Answered,
             );
-            let (_, left) = self.asked[&ticket];
+            let (_, left) = self.asked[&id];
             if self.taken.len() < 3_000 {
                 match left {
                     1 => self.ask(ms, None, TURNS),
                     _ => self.ask(ms, Some(index), left - 1),
                 }
             }
-            while let Some((ticket, index)) = self.pool.next_grant(now, |_| false) {
-                if let (Some(home), left) = self.asked[&ticket] {
+            while let Some((id, index)) = self.pool.next_grant(now, |_| false) {
+                if let (Some(home), left) = self.asked[&id] {
                     self.taken.push((home == index, tokens(left + 1)));
                 }
-                self.begin(ms, ticket, index);
+                self.begin(ms, id, index);
             }
         }
     }
@@ -213,12 +213,12 @@ fn tokens(left: u32) -> u64 {
     u64::from(TURNS - left) * 100
 }
 
-fn asked_by(ticket: RequestId) -> Returned {
+fn asked_by(id: RequestId) -> Returned {
     Returned {
-        ticket,
+        id,
         session: SessionId::generate(),
         model: None,
-        outcome: Verdict::Neutral,
+        verdict: Verdict::Neutral,
         used: Used::default(),
     }
 }

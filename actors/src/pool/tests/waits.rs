@@ -39,9 +39,9 @@ impl Rush {
         self.start + Duration::from_millis(ms)
     }
 
-    fn begin(&mut self, ms: u64, ticket: RequestId, index: usize) {
+    fn begin(&mut self, ms: u64, id: RequestId, index: usize) {
         let long: u64 = self.rng.random_range(1_000..7_000);
-        self.ends.push(Reverse((ms + long, ticket, index, long)));
+        self.ends.push(Reverse((ms + long, id, index, long)));
     }
 
     fn ask(&mut self, ms: u64) {
@@ -51,9 +51,9 @@ impl Rush {
             ..any(&[0])
         };
         match self.pool.admit(self.at(ms), request) {
-            Admitted::Granted(ticket, index) => self.begin(ms, ticket, index),
-            Admitted::Queued(ticket, place) => {
-                self.waiting.insert(ticket, (ms, place.eta));
+            Admitted::Granted(id, index) => self.begin(ms, id, index),
+            Admitted::Queued(id, place) => {
+                self.waiting.insert(id, (ms, place.eta));
             }
             refused => panic!("{refused:?}"),
         }
@@ -61,12 +61,12 @@ impl Rush {
 
     /// Ends the next answer, and gives its slot to the next.
     fn step(&mut self) -> u64 {
-        let Reverse((ms, ticket, index, long)) = self.ends.pop().unwrap();
+        let Reverse((ms, id, index, long)) = self.ends.pop().unwrap();
         let returned = Returned {
-            ticket,
+            id,
             session: SessionId::generate(),
             model: None,
-            outcome: Verdict::Answered,
+            verdict: Verdict::Answered,
             used: Used {
                 input: 10,
                 output: long / 100,
@@ -75,12 +75,12 @@ impl Rush {
         let now = self.at(ms);
         let held = Duration::from_millis(long);
         self.pool.release(now, index, &returned, held);
-        while let Some((ticket, index)) = self.pool.next_grant(now, |_| false) {
-            if let Some((asked, told)) = self.waiting.remove(&ticket) {
+        while let Some((id, index)) = self.pool.next_grant(now, |_| false) {
+            if let Some((asked, told)) = self.waiting.remove(&id) {
                 let real = Duration::from_millis(ms - asked).as_secs_f64();
                 self.errors.push((told.as_secs_f64() - real).abs() / real);
             }
-            self.begin(ms, ticket, index);
+            self.begin(ms, id, index);
         }
         ms
     }
