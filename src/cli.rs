@@ -7,8 +7,8 @@ use clap::Subcommand;
 
 use crate::app::Database;
 use crate::config::Config;
-use crate::storage::migrations::{self, FileMatch, LiveNodes, Loss, MigrationStatus};
-use crate::storage::{DatabaseUrl, Storage, StorageConfig};
+use hubbub_storage::migrations::{self, FileMatch, LiveNodes, Loss, MigrationStatus};
+use hubbub_storage::{DatabaseUrl, Storage, StorageConfig};
 
 /// `hubbub migrate`.
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use hubbub::app::{self, ServeOptions};
 use hubbub::config::{self, Config, Inputs};
-use hubbub::storage::private::guard;
 use hubbub::{cli, telemetry};
+use hubbub_storage::private::guard;
 
 /// Measured against the C library's and mimalloc: memory is given back after a rush, at the least memory
 /// for an idle connection (docs/performance.md). A thread of its own gives it back: a server that has

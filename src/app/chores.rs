@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Rates;
 use crate::realtime::Connections;
 use crate::realtime::sockets::Sockets;
-use crate::storage::{Storage, StorageError};
+use hubbub_storage::{Storage, StorageError};
 
 /// How often to delete tickets that nobody redeemed, and visitors who never opened a session.
 const STRANGER_SWEEP: Duration = Duration::from_mins(1);

@@ -9,8 +9,8 @@ use hubbub_protocol::http::Demo;
 use hubbub_protocol::{BotId, Escalation, TenantId};
 
 use crate::identity::ApiKey;
-use crate::storage::bots::NewBot;
-use crate::storage::{Storage, api_keys, bots, tenants};
+use hubbub_storage::bots::NewBot;
+use hubbub_storage::{Storage, api_keys, bots, tenants};
 
 /// Written for a small model, which answers well until it is given several instructions at once.
 const PROMPT: &str = "You are Fern, an outdoor shop assistant at Fernhill Outdoor.";

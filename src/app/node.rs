@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use hubbub_protocol::NodeId;
 
-use crate::folder;
+use hubbub_storage::folder;
 
 /// This node, which holds the data folder while it lives.
 pub(super) struct Node {

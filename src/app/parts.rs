@@ -14,8 +14,8 @@ use crate::config::{Config, ServerConfig, StrangersConfig};
 use crate::llm::{LocalModel, RemoteUpstream};
 use crate::realtime::sockets::SocketBounds;
 use crate::realtime::{ConnectionConfig, InboundRate};
-use crate::storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
-use crate::storage::{DatabaseUrl, StorageConfig};
+use hubbub_storage::private::{JoinedCluster, PrivateCluster, PrivateError, PrivateOptions};
+use hubbub_storage::{DatabaseUrl, StorageConfig};
 
 /// The database, and who runs it.
 pub struct Database {

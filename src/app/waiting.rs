@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use super::signals::Signals;
 use crate::http::path::path;
 use crate::http::{health, problem};
-use crate::storage::{Readiness, Storage};
+use hubbub_storage::{Readiness, Storage};
 
 /// How often to check the schema.
 const POLL: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::with_storage;
 use crate::config::Config;
 use crate::identity::ApiKey;
-use crate::storage::{Storage, api_keys, tenants};
+use hubbub_storage::{Storage, api_keys, tenants};
 
 /// `hubbub tenant`.
 #[derive(Clone, Debug, Subcommand)]

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::tenants::or_none;
 use super::with_storage;
 use crate::config::{Config, EMBEDDED_UPSTREAM};
-use crate::storage::budgets::{self, BudgetScope, Period};
-use crate::storage::prices;
-use crate::storage::usage::{self, UsageFilter};
-use crate::storage::{Storage, tenants};
+use hubbub_storage::budgets::{self, BudgetScope, Period};
+use hubbub_storage::prices;
+use hubbub_storage::usage::{self, UsageFilter};
+use hubbub_storage::{Storage, tenants};
 
 /// Most items of a report on the command line.
 const MOST_ITEMS: u32 = 1_000_000;

@@ -9,8 +9,8 @@ use hubbub_protocol::BotId;
 
 use super::problem::ApiError;
 use super::{AppState, origin};
-use crate::storage::bots::WidgetBot;
 use files::{Keeping, file, text};
+use hubbub_storage::bots::WidgetBot;
 
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";

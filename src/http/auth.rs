@@ -18,7 +18,7 @@ use hubbub_protocol::ErrorCode;
 use super::AppState;
 use super::problem::ApiError;
 use crate::identity::{ApiKey, VisitorToken, digests_match};
-use crate::storage::{Storage, visitors};
+use hubbub_storage::{Storage, visitors};
 
 /// A caller with an API key or a visitor's token.
 pub struct Authenticated(pub Caller);

@@ -13,8 +13,8 @@ use super::AppState;
 use super::auth::{Allowed, ManageBots};
 use super::input::{Body, Query};
 use super::problem::ApiError;
-use crate::storage::bots::{self, BotChanges, NewBot};
 use check::check;
+use hubbub_storage::bots::{self, BotChanges, NewBot};
 
 const OUTPUT_TOKENS_DEFAULT: u32 = 1_024;
 const OUTPUT_TOKENS_MAX: u32 = 32_768;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::AppState;
 use super::problem::ApiError;
 use crate::realtime::cut::Cut;
-use crate::storage::messages::{self, EndedText};
+use hubbub_storage::messages::{self, EndedText};
 
 /// Messages looked through for the answer of a message that was posted before.
 const LOOK_BACK: PageSize = PageSize {

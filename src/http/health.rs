@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
-use crate::storage::{Outage, Storage};
+use hubbub_storage::{Outage, Storage};
 
 /// `/readyz`.
 #[derive(Debug, Serialize)]

@@ -14,7 +14,7 @@ use super::input::{Body, Query};
 use super::problem::ApiError;
 use super::{AppState, events, sessions};
 use crate::realtime::cut::Cut;
-use crate::storage::messages::{self, EndedText};
+use hubbub_storage::messages::{self, EndedText};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;

@@ -12,7 +12,7 @@ use hubbub_protocol::ErrorCode;
 
 use super::AppState;
 use super::problem::ApiError;
-use crate::storage::bots;
+use hubbub_storage::bots;
 
 /// What a page is told that may not, for whoever builds it.
 pub(super) const REFUSED: ApiError = ApiError::new(

@@ -15,7 +15,7 @@ use hubbub_protocol::BotId;
 use super::AppState;
 use super::origin;
 use super::problem::ApiError;
-use crate::storage::bots::WidgetBot;
+use hubbub_storage::bots::WidgetBot;
 
 /// Seconds for which a browser need not ask again whether it may ask. A bot's list may change meanwhile; what
 /// counts is asked with each request.

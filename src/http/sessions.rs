@@ -10,8 +10,8 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::input::{Body, Query};
 use super::problem::ApiError;
-use crate::storage::sessions::{self, SessionCursor, SessionFilter};
-use crate::storage::{TenantScope, notes};
+use hubbub_storage::sessions::{self, SessionCursor, SessionFilter};
+use hubbub_storage::{TenantScope, notes};
 
 const PAGE_DEFAULT: u32 = 50;
 const PAGE_MAX: u32 = 200;

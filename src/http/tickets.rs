@@ -16,10 +16,10 @@ use super::problem::ApiError;
 use super::visitor_cookie::VisitorCookie;
 use super::{AppState, input, origin};
 use crate::identity::{VisitorToken, digest, generate_ticket};
-use crate::storage::bots::WidgetBot;
-use crate::storage::tickets::Ticket;
-use crate::storage::visitors::{self, Visitor};
-use crate::storage::{TenantScope, bots, tickets};
+use hubbub_storage::bots::WidgetBot;
+use hubbub_storage::tickets::Ticket;
+use hubbub_storage::visitors::{self, Visitor};
+use hubbub_storage::{TenantScope, bots, tickets};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::input::Query;
 use super::problem::ApiError;
-use crate::storage::usage::{self, UsageFilter};
+use hubbub_storage::usage::{self, UsageFilter};
 
 const ITEMS_DEFAULT: u32 = 1_000;
 const ITEMS_MAX: u32 = 10_000;

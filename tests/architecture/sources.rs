@@ -9,7 +9,9 @@ pub fn root() -> &'static Path {
 }
 
 /// Where sources are.
-const FOLDERS: &[&str] = &["src", "protocol", "actors", "model", "loadtest", "tests"];
+const FOLDERS: &[&str] = &[
+    "src", "protocol", "actors", "storage", "model", "loadtest", "tests",
+];
 
 /// A source file.
 pub struct Source {

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hubbub::storage::NODE_LEASE;
 use hubbub_loadtest::simllm::{Behaviour, answer_text};
 use hubbub_protocol::client::Join;
 use hubbub_protocol::http::MessagePage;
 use hubbub_protocol::{
     BotId, ClientMessageId, MessageFrame, Role, Seq, ServerFrame, SessionHandler, SessionId,
 };
+use hubbub_storage::NODE_LEASE;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hubbub::storage::NODE_LEASE;
 use hubbub_loadtest::simllm::Behaviour;
 use hubbub_protocol::{HandlerFrame, ServerFrame, SessionHandler, SessionId};
+use hubbub_storage::NODE_LEASE;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;

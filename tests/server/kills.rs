@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hubbub::storage::private::PrivateCluster;
 use hubbub_loadtest::simllm::Behaviour;
 use hubbub_protocol::SessionId;
+use hubbub_storage::private::PrivateCluster;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};

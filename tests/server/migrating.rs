@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use hubbub::storage::migrations::{self, MIGRATIONS};
-use hubbub::storage::{DatabaseUrl, StorageConfig};
 use hubbub_protocol::ErrorCode;
+use hubbub_storage::migrations::{self, MIGRATIONS};
+use hubbub_storage::{DatabaseUrl, StorageConfig};
 
 use crate::client::{Caller, Device, in_time};
 use crate::program::Program;

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hubbub::storage::private::{PrivateCluster, PrivateOptions};
-use hubbub::storage::{DatabaseUrl, Storage, StorageConfig, migrations};
+use hubbub_storage::private::{PrivateCluster, PrivateOptions};
+use hubbub_storage::{DatabaseUrl, Storage, StorageConfig, migrations};
 use tokio_postgres::{Client, NoTls};
 
 pub use crate::watchdog::OwnFolder;
