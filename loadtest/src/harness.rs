@@ -4,6 +4,7 @@
 //! lock that is never contended is the cheapest.
 
 pub mod api;
+pub mod arrivals;
 pub mod chats;
 pub mod fanout;
 pub mod flaky;

@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
+use super::arrivals::Arrivals;
 use super::process;
 use super::report::{Report, Violations};
 use super::stats::{Latencies, number, ratio};
-use super::target::{Progress, Target, say, ticks};
+use super::target::{Progress, Target, say};
 use super::wire::{self, Wire};
 
 /// Longest wait for what is still under way when the sending ends.
@@ -43,7 +44,7 @@ pub struct Fanout {
 /// What all devices add to.
 #[derive(Default)]
 pub struct Deliveries {
-    /// From the send to the receipt by each device.
+    /// From when the message was due to be sent to its receipt by each device.
     pub latencies: Mutex<Latencies>,
     /// Messages received, summed over devices.
     pub received: AtomicU64,
@@ -131,7 +132,8 @@ pub async fn open(
 pub struct Plan {
     /// The zero of the times inside messages.
     pub begin: Instant,
-    /// Messages this device sends a second; `None` for one that only listens.
+    /// Messages this device sends a second on average, each at a time of its own; `None` for one that only
+    /// listens.
     pub rate: Option<f64>,
     /// Characters of a message.
     pub chars: usize,
@@ -143,7 +145,8 @@ pub struct Plan {
 
 /// Sends by plan and receives until the plan is done; answers the newest number received.
 pub async fn participate(mut device: Device, plan: Plan, deliveries: Arc<Deliveries>) -> u64 {
-    let mut pace = ticks(plan.rate.unwrap_or(1.0));
+    let rate = plan.rate.unwrap_or(1.0);
+    let mut arrivals = Arrivals::new(rate, plan.begin, rand::make_rng());
     loop {
         let sending = plan.rate.is_some() && !plan.quiet.is_cancelled();
         tokio::select! {
@@ -156,8 +159,8 @@ pub async fn participate(mut device: Device, plan: Plan, deliveries: Arc<Deliver
                     break;
                 }
             },
-            _ = pace.tick(), if sending => {
-                let micros = plan.begin.elapsed().as_micros();
+            due = arrivals.next(), if sending => {
+                let micros = (due - plan.begin).as_micros();
                 let text = format!("{micros} {}", "x".repeat(plan.chars.saturating_sub(10)));
                 let frame = wire::send(device.session, ClientMessageId::generate(), text);
                 if let Err(error) = device.wire.say(&frame).await {
@@ -256,24 +259,36 @@ pub async fn run(
     let mut report = Report::new(title, target.name());
     let received = number(deliveries.received.load(Ordering::Relaxed));
     fill(&mut report, &deliveries, options, seconds);
+    let acked = number(deliveries.acked.load(Ordering::Relaxed));
+    let cost = |report: &mut Report, who: &str, cpu: f64| {
+        report.push(format!("{who} CPU"), ratio(cpu, seconds), "cores");
+        report.push(
+            format!("{who} CPU per message"),
+            ratio(cpu * 1e3, acked),
+            "ms",
+        );
+        report.push(
+            format!("{who} CPU per 100,000 deliveries"),
+            ratio(cpu * 1e5, received),
+            "s",
+        );
+    };
     for (who, before, after) in [
         ("server", before, after),
         ("harness", Some(own_before), Some(own_after)),
     ] {
         if let (Some(before), Some(after)) = (before, after) {
-            let cpu = after.cpu_seconds - before.cpu_seconds;
-            report.push(format!("{who} CPU"), ratio(cpu, seconds), "cores");
-            report.push(
-                format!("{who} CPU per 100,000 deliveries"),
-                ratio(cpu * 1e5, received),
-                "s",
-            );
+            cost(&mut report, who, after.cpu_seconds - before.cpu_seconds);
             report.push(
                 format!("{who} memory after"),
                 after.rss_bytes / 1_048_576.0,
                 "MiB",
             );
         }
+    }
+    if let (Some(before), Some(after)) = (before, after) {
+        let cpu = after.database_cpu_seconds - before.database_cpu_seconds;
+        cost(&mut report, "database", cpu);
     }
     Ok(report)
 }

@@ -17,6 +17,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// The same of the process and all its descendants: with a private PostgreSQL, that too.
     pub tree_cpu_seconds: f64,
+    /// Of that, what a PostgreSQL among the descendants used.
+    pub database_cpu_seconds: f64,
     /// Resident memory of the process itself, in bytes.
     pub rss_bytes: f64,
     /// Its proportional share of memory, in bytes; 0 where it cannot be read.
@@ -25,9 +27,15 @@ pub struct Usage {
 
 /// Samples a process; all zero when it is gone.
 pub fn sample(pid: u32) -> Usage {
+    let tree = descendants(pid);
+    let seconds_of = |of: fn(u32) -> bool| {
+        let pids = tree.iter().copied().filter(|pid| of(*pid));
+        pids.map(cpu_seconds).sum()
+    };
     Usage {
         cpu_seconds: cpu_seconds(pid),
-        tree_cpu_seconds: descendants(pid).into_iter().map(cpu_seconds).sum(),
+        tree_cpu_seconds: seconds_of(|_| true),
+        database_cpu_seconds: seconds_of(is_postgres),
         rss_bytes: rss_bytes(pid),
         pss_bytes: memory(pid, "smaps_rollup", "Pss:"),
     }
@@ -83,6 +91,10 @@ fn parse_stat(text: &str) -> Option<(u32, f64)> {
 
 fn stat(pid: u32) -> Option<(u32, f64)> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn is_postgres(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
 }
 
 fn cpu_seconds(pid: u32) -> f64 {
