@@ -96,8 +96,34 @@ impl StorageError {
         }
     }
 
+    /// What all statements of a transaction returned, or the error that made the others fail: once one
+    /// failed the others do too, and only say that one did.
+    pub(crate) fn first_cause<T>(
+        results: impl IntoIterator<Item = Result<T, Self>>,
+    ) -> Result<Vec<T>, Self> {
+        let mut done = Vec::new();
+        let mut failed: Option<Self> = None;
+        for result in results {
+            match result {
+                Ok(value) => done.push(value),
+                Err(error) if failed.as_ref().is_none_or(Self::is_consequence) => {
+                    failed = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    /// Whether a row is there already, or the one that it belongs to is not.
+    pub(crate) fn is_taken(&self) -> bool {
+        let codes = [SqlState::UNIQUE_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION];
+        matches!(self, Self::Postgres(error)
+            if error.code().is_some_and(|code| codes.contains(code)))
+    }
+
     /// Whether it only says that another statement of the transaction failed.
-    pub(crate) fn is_consequence(&self) -> bool {
+    fn is_consequence(&self) -> bool {
         matches!(self, Self::Postgres(error)
             if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION))
     }

@@ -5,22 +5,17 @@
 use std::collections::{HashMap, HashSet};
 
 use hubbub_actors::ports::{
-    Append, AppendRefusal, Attempt, Claim, Fence, FinishedReply, NewMessage, OwedReply, ReplyEnd,
-    ReplyFailure,
+    Append, AppendRefusal, Claim, Fence, FinishedReply, NewMessage, OwedReply, ReplyEnd,
+    StoredMessage,
 };
-use hubbub_protocol::{
-    ClientMessageId, Cut, Metadata, NodeId, ReplyId, Role, Seq, SessionId, TenantId, Usage,
-};
+use hubbub_protocol::{NodeId, ReplyId, SessionId, TenantId};
 use uuid::Uuid;
 
+use super::rows::{EndRow, MessageRow, SessionKey};
 use super::text::{self, Digest};
 use crate::fields::Fields;
 use crate::tables::ledger::AttemptRow;
 use crate::{StorageError, messages};
-use hubbub_actors::ports::StoredMessage;
-
-/// A session, as a key.
-pub(super) type SessionKey = (TenantId, SessionId);
 
 /// What the database holds that the batch touches.
 #[derive(Debug, Default)]
@@ -70,33 +65,6 @@ pub(super) struct KnownReply {
     pub node: NodeId,
     pub fence: Fence,
     pub claim: Claim,
-}
-
-/// A message to insert.
-#[derive(Debug)]
-pub(super) struct MessageRow {
-    pub key: SessionKey,
-    pub seq: u64,
-    pub id: ClientMessageId,
-    pub role: Role,
-    pub author: String,
-    pub text: String,
-    pub digest: Digest,
-    pub metadata: Option<Metadata>,
-    pub reply: Option<ReplyId>,
-    pub model: Option<String>,
-    pub usage: Option<Usage>,
-    pub latency_ms: Option<u64>,
-    pub cut: Option<Cut>,
-    /// The pending reply stored with it.
-    pub asks: Option<OwedReply>,
-}
-
-/// A reply to end.
-#[derive(Debug)]
-pub(super) struct EndRow {
-    pub end: FinishedReply,
-    pub state: &'static str,
 }
 
 /// What becomes of an entry once the plan is committed.
@@ -158,44 +126,27 @@ impl Planner {
         if !self.snapshot.heads.contains_key(&key) {
             return Err(AppendRefusal::NoSession);
         }
-        let text = text::storable(new.text);
-        let digest = text::digest(&text);
-        if let Some(known) = self.snapshot.messages.get(&(key, new.id.uuid())) {
-            return self.repeated(known, text, digest, None);
+        let row = MessageRow::of(new);
+        if let Some(known) = self.snapshot.messages.get(&(key, row.id.uuid())) {
+            return self.repeated(known, row.text, row.digest, None);
         }
         // An id that is some reply's would stand in the way of that reply's own message.
         let is_reply = |id: Uuid| {
-            self.snapshot.replies.contains_key(&(new.tenant, id))
-                || self.taken.contains(&(new.tenant, id))
+            self.snapshot.replies.contains_key(&(key.0, id)) || self.taken.contains(&(key.0, id))
         };
-        if is_reply(new.id.uuid()) {
+        if is_reply(row.id.uuid()) {
             return Err(AppendRefusal::Conflict);
         }
-        if let Some(OwedReply { reply, .. }) = new.reply {
+        if let Some(OwedReply { reply, .. }) = row.asks {
             let taken = is_reply(reply.0)
-                || reply.0 == new.id.uuid()
+                || reply.0 == row.id.uuid()
                 || self.snapshot.messages.contains_key(&(key, reply.0));
             if taken {
                 return Err(AppendRefusal::Conflict);
             }
-            self.taken.insert((new.tenant, reply.0));
+            self.taken.insert((key.0, reply.0));
         }
-        self.store(MessageRow {
-            key,
-            seq: 0,
-            id: new.id,
-            role: new.role,
-            author: text::storable(new.author),
-            text,
-            digest,
-            metadata: new.metadata,
-            reply: None,
-            model: None,
-            usage: None,
-            latency_ms: None,
-            cut: None,
-            asks: new.reply,
-        })
+        self.store(row)
     }
 
     /// The answer to an entry whose id has its message already.
@@ -235,43 +186,15 @@ impl Planner {
         }
     }
 
-    fn end(&mut self, mut end: FinishedReply) -> Result<AppendOutcome, AppendRefusal> {
+    fn end(&mut self, end: FinishedReply) -> Result<AppendOutcome, AppendRefusal> {
         let key = (end.tenant, end.session);
-        let attempts = std::mem::take(&mut end.attempts);
-        self.plan
-            .attempts
-            .extend((1..).zip(attempts).map(|(number, attempt)| AttemptRow {
-                tenant: end.tenant,
-                session: end.session,
-                reply: end.reply,
-                claim: end.claim,
-                number,
-                attempt: Attempt {
-                    model: text::storable(attempt.model),
-                    ..attempt
-                },
-            }));
+        let (row, attempts) = EndRow::of(end);
+        self.plan.attempts.extend(attempts);
         if !self.snapshot.heads.contains_key(&key) {
             return Err(AppendRefusal::NoSession);
         }
-        let end = FinishedReply {
-            text: text::storable(end.text),
-            author: text::storable(end.author),
-            model: end.model.map(text::storable),
-            end: match end.end {
-                ReplyEnd::Failed(failure) => ReplyEnd::Failed(ReplyFailure {
-                    message: text::storable(failure.message),
-                    ..failure
-                }),
-                other => other,
-            },
-            ..end
-        };
-        let state = match end.end {
-            ReplyEnd::Completed { .. } => "completed",
-            ReplyEnd::Failed(..) => "failed",
-            ReplyEnd::Cancelled => "cancelled",
-        };
+        let EndRow { end, state } = &row;
+        let state = *state;
         let reply = self
             .snapshot
             .replies
@@ -284,7 +207,7 @@ impl Planner {
             // Ended by this very node under this claim: the batch is sent again. Only the same end
             // is a repeat.
             return if reply.state == state {
-                self.ended_again(key, end)
+                self.ended_again(key, row.end)
             } else {
                 Err(AppendRefusal::StaleClaim)
             };
@@ -295,11 +218,11 @@ impl Planner {
             return Err(AppendRefusal::StaleFence);
         }
         state.clone_into(&mut reply.state);
-        let outcome = match end.end {
-            ReplyEnd::Completed { cut } => self.store(answer(key, &end, cut)),
-            ReplyEnd::Failed(..) | ReplyEnd::Cancelled => Ok(AppendOutcome::Ended),
+        let outcome = match row.message() {
+            Some(message) => self.store(message),
+            None => Ok(AppendOutcome::Ended),
         };
-        self.plan.ends.push(EndRow { end, state });
+        self.plan.ends.push(row);
         outcome
     }
 
@@ -338,46 +261,5 @@ impl Planner {
             index,
             duplicate: false,
         })
-    }
-}
-
-fn answer(key: SessionKey, end: &FinishedReply, cut: Option<Cut>) -> MessageRow {
-    MessageRow {
-        key,
-        seq: 0,
-        id: end.reply.into(),
-        role: Role::Assistant,
-        author: end.author.clone(),
-        text: end.text.clone(),
-        digest: text::digest(&end.text),
-        metadata: None,
-        reply: Some(end.reply),
-        model: end.model.clone(),
-        usage: end.usage,
-        latency_ms: Some(end.latency_ms),
-        cut,
-        asks: None,
-    }
-}
-
-impl MessageRow {
-    /// The message as stored at `at`.
-    pub(super) fn stored(&self, at: hubbub_protocol::Timestamp) -> StoredMessage {
-        StoredMessage {
-            session: self.key.1,
-            seq: Seq(self.seq),
-            id: self.id,
-            role: self.role,
-            author: self.author.clone(),
-            text: self.text.clone(),
-            attachments: Vec::new(),
-            metadata: self.metadata.clone(),
-            at,
-            reply: self.reply,
-            model: self.model.clone(),
-            usage: self.usage,
-            latency_ms: self.latency_ms,
-            cut: self.cut,
-        }
     }
 }

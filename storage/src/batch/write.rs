@@ -2,13 +2,14 @@
 //! result is checked: COMMIT of a failed transaction answers without an error.
 
 use futures_util::future;
-use hubbub_actors::ports::{OwedReply, ReplyEnd, ReplyFailure};
+use hubbub_actors::ports::{OwedReply, ReplyFailure};
 use hubbub_protocol::{Cut, Metadata, Timestamp, Usage};
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
-use super::plan::{EndRow, MessageRow, Plan};
+use super::plan::Plan;
+use super::rows::{EndRow, MessageRow};
 use crate::StorageError;
 use crate::fields::{Fields, bigint};
 use crate::scope::Transaction;
@@ -68,20 +69,8 @@ pub(super) async fn write_and_commit(
                 Ok(at) => (at, Ok(())),
                 Err(error) => (None, Err(error)),
             };
-            let mut failed = [inserted, asked, ended, recorded]
-                .into_iter()
-                .filter_map(Result::err);
-            let Some(first) = failed.next() else {
-                return Ok(at);
-            };
-            // Once one statement failed the others do too, and only say that one did.
-            let is_cause = |error: &StorageError| !error.is_consequence();
-            let cause = if is_cause(&first) {
-                None
-            } else {
-                failed.find(is_cause)
-            };
-            Err(cause.unwrap_or(first))
+            StorageError::first_cause([inserted, asked, ended, recorded])?;
+            Ok(at)
         })
         .await
 }
@@ -188,17 +177,7 @@ async fn end_replies(
     let nodes: Vec<Uuid> = rows.iter().map(|row| row.end.node.0).collect();
     let claims: Vec<i64> = rows.iter().map(|row| bigint(row.end.claim.0)).collect();
     let states: Vec<&str> = rows.iter().map(|row| row.state).collect();
-    // A completed reply's text is its message; only what ended otherwise is kept here.
-    let texts: Vec<&str> = rows
-        .iter()
-        .map(|row| {
-            if matches!(row.end.end, ReplyEnd::Completed { .. }) {
-                ""
-            } else {
-                row.end.text.as_str()
-            }
-        })
-        .collect();
+    let texts: Vec<&str> = rows.iter().map(EndRow::kept_text).collect();
     let models: Vec<Option<&str>> = rows.iter().map(|row| row.end.model.as_deref()).collect();
     let inputs: Vec<Option<i64>> = rows
         .iter()
@@ -208,13 +187,7 @@ async fn end_replies(
         .iter()
         .map(|row| row.end.usage.map(|usage| bigint(usage.output_tokens)))
         .collect();
-    let failures: Vec<Option<&ReplyFailure>> = rows
-        .iter()
-        .map(|row| match &row.end.end {
-            ReplyEnd::Failed(failure) => Some(failure),
-            ReplyEnd::Completed { .. } | ReplyEnd::Cancelled => None,
-        })
-        .collect();
+    let failures: Vec<Option<&ReplyFailure>> = rows.iter().map(EndRow::failure).collect();
     let codes: Vec<Option<&str>> = told(&failures, |failure| Some(failure.code.as_str()));
     let said: Vec<Option<&str>> = told(&failures, |failure| Some(failure.message.as_str()));
     let reasons: Vec<Option<&str>> = told(&failures, |failure| Some(failure.reason?.as_str()));

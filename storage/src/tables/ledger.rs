@@ -14,8 +14,12 @@ use crate::StorageError;
 use crate::fields::bigint;
 use crate::scope::Transaction;
 
-// Budgets in the order of their keys: two batches add to those they share in the same order.
-pub(crate) const RECORD: &str = "WITH kept AS ( \
+/// The statement's common table expressions: attempts that are not written yet, from the fifteen arrays $1 to
+/// $15, and what they add to their budgets. Budgets in the order of their keys: two batches add to those they
+/// share in the same order.
+macro_rules! recorded {
+    () => {
+        "kept AS ( \
       INSERT INTO attempts (tenant_id, reply_id, claim, number, session_id, bot_id, visitor_id, upstream, \
         model, outcome, source, input_tokens, cached_input_tokens, output_tokens, started_at, price_id, \
         cost, ended_at) \
@@ -26,15 +30,21 @@ pub(crate) const RECORD: &str = "WITH kept AS ( \
         outcome, source, input, cached, output, started_at) \
       LEFT JOIN LATERAL price_at(t.upstream, t.model, t.started_at) AS p ON true \
       ON CONFLICT (tenant_id, reply_id, claim, number) DO NOTHING \
-      RETURNING tenant_id, bot_id, visitor_id, cost, ended_at) \
-    INSERT INTO spending (tenant_id, budget_id, subject_id, period_start, spent) \
-    SELECT b.tenant_id, b.id, s.subject, date_trunc(b.period, k.ended_at, 'UTC'), sum(k.cost) \
-    FROM kept k JOIN budgets b ON b.tenant_id = k.tenant_id AND (b.bot_id IS NULL OR b.bot_id = k.bot_id) \
-    CROSS JOIN LATERAL (SELECT CASE b.scope WHEN 'tenant' THEN k.tenant_id WHEN 'bot' THEN k.bot_id \
-      ELSE k.visitor_id END AS subject) AS s \
-    WHERE s.subject IS NOT NULL AND k.cost > 0 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 \
-    ON CONFLICT (tenant_id, budget_id, subject_id, period_start) \
-    DO UPDATE SET spent = least(spending.spent::numeric + excluded.spent, 9000000000000000000)::int8";
+      RETURNING tenant_id, bot_id, visitor_id, cost, ended_at), \
+    added AS ( \
+      INSERT INTO spending (tenant_id, budget_id, subject_id, period_start, spent) \
+      SELECT b.tenant_id, b.id, s.subject, date_trunc(b.period, k.ended_at, 'UTC'), sum(k.cost) \
+      FROM kept k JOIN budgets b ON b.tenant_id = k.tenant_id AND (b.bot_id IS NULL OR b.bot_id = k.bot_id) \
+      CROSS JOIN LATERAL (SELECT CASE b.scope WHEN 'tenant' THEN k.tenant_id WHEN 'bot' THEN k.bot_id \
+        ELSE k.visitor_id END AS subject) AS s \
+      WHERE s.subject IS NOT NULL AND k.cost > 0 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 \
+      ON CONFLICT (tenant_id, budget_id, subject_id, period_start) \
+      DO UPDATE SET spent = least(spending.spent::numeric + excluded.spent, 9000000000000000000)::int8)"
+    };
+}
+pub(crate) use recorded;
+
+pub(crate) const RECORD: &str = concat!("WITH ", recorded!(), " SELECT");
 
 /// A row to write.
 #[derive(Debug)]
@@ -51,48 +61,91 @@ pub(crate) struct AttemptRow {
 /// Tokens of one attempt beyond this are a fault of whoever counted them, and count as this.
 const MOST_TOKENS: u64 = 1_000_000_000;
 
+/// Rows as the arrays that `recorded!` takes.
+pub(crate) struct Columns<'a> {
+    tenants: Vec<Uuid>,
+    replies: Vec<Uuid>,
+    claims: Vec<i64>,
+    numbers: Vec<i32>,
+    sessions: Vec<Uuid>,
+    bots: Vec<Uuid>,
+    visitors: Vec<Option<Uuid>>,
+    upstreams: Vec<&'a str>,
+    models: Vec<&'a str>,
+    outcomes: Vec<&'a str>,
+    sources: Vec<&'a str>,
+    inputs: Vec<i64>,
+    cached: Vec<i64>,
+    outputs: Vec<i64>,
+    starts: Vec<jiff::Timestamp>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(rows: &'a [AttemptRow]) -> Self {
+        let ids = |of: fn(&AttemptRow) -> Uuid| rows.iter().map(of).collect();
+        let words = |of: fn(&Attempt) -> &str| rows.iter().map(|row| of(&row.attempt)).collect();
+        let tokens = |of: fn(&Attempt) -> u64| {
+            let counts = rows.iter().map(|row| of(&row.attempt).min(MOST_TOKENS));
+            counts.map(bigint).collect()
+        };
+        let starts = rows.iter().map(|row| {
+            let started_at = row.attempt.started_at.unix_ms();
+            jiff::Timestamp::from_millisecond(started_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        });
+        let visitors = rows.iter().map(|row| row.attempt.visitor.map(|id| id.0));
+        Self {
+            tenants: ids(|row| row.tenant.0),
+            replies: ids(|row| row.reply.0),
+            claims: rows.iter().map(|row| bigint(row.claim.0)).collect(),
+            numbers: rows.iter().map(|row| row.number).collect(),
+            sessions: ids(|row| row.session.0),
+            bots: ids(|row| row.attempt.bot.0),
+            visitors: visitors.collect(),
+            upstreams: words(|attempt| &attempt.upstream),
+            models: words(|attempt| &attempt.model),
+            outcomes: words(|attempt| attempt.outcome.as_str()),
+            sources: words(|attempt| attempt.source.as_str()),
+            inputs: tokens(|attempt| attempt.usage.input_tokens),
+            cached: tokens(|attempt| {
+                let usage = attempt.usage;
+                usage.cached_input_tokens.min(usage.input_tokens)
+            }),
+            outputs: tokens(|attempt| attempt.usage.output_tokens),
+            starts: starts.collect(),
+        }
+    }
+
+    /// $1 to $15.
+    pub(crate) fn params(&self) -> [&(dyn ToSql + Sync); 15] {
+        [
+            &self.tenants,
+            &self.replies,
+            &self.claims,
+            &self.numbers,
+            &self.sessions,
+            &self.bots,
+            &self.visitors,
+            &self.upstreams,
+            &self.models,
+            &self.outcomes,
+            &self.sources,
+            &self.inputs,
+            &self.cached,
+            &self.outputs,
+            &self.starts,
+        ]
+    }
+}
+
 /// Writes rows that are not written yet, and adds what they cost to their budgets.
 pub(crate) async fn record(
     transaction: &Transaction,
     statement: &Statement,
     rows: &[AttemptRow],
 ) -> Result<(), StorageError> {
-    if rows.is_empty() {
-        return Ok(());
+    if !rows.is_empty() {
+        let columns = Columns::of(rows);
+        transaction.run(statement, &columns.params()).await?;
     }
-    let tokens = |of: fn(&Attempt) -> u64| -> Vec<i64> {
-        let counts = rows.iter().map(|row| of(&row.attempt).min(MOST_TOKENS));
-        counts.map(bigint).collect()
-    };
-    let ids = |of: fn(&AttemptRow) -> Uuid| -> Vec<Uuid> { rows.iter().map(of).collect() };
-    let words = |of: fn(&Attempt) -> &str| -> Vec<&str> {
-        rows.iter().map(|row| of(&row.attempt)).collect()
-    };
-    let (tenants, replies) = (ids(|row| row.tenant.0), ids(|row| row.reply.0));
-    let (sessions, bots) = (ids(|row| row.session.0), ids(|row| row.attempt.bot.0));
-    let claims: Vec<i64> = rows.iter().map(|row| bigint(row.claim.0)).collect();
-    let numbers: Vec<i32> = rows.iter().map(|row| row.number).collect();
-    let visitors = rows.iter().map(|row| row.attempt.visitor.map(|id| id.0));
-    let visitors: Vec<Option<Uuid>> = visitors.collect();
-    let upstreams = words(|attempt| &attempt.upstream);
-    let models = words(|attempt| &attempt.model);
-    let outcomes = words(|attempt| attempt.outcome.as_str());
-    let sources = words(|attempt| attempt.source.as_str());
-    let inputs = tokens(|attempt| attempt.usage.input_tokens);
-    let cached = tokens(|attempt| {
-        let usage = attempt.usage;
-        usage.cached_input_tokens.min(usage.input_tokens)
-    });
-    let outputs = tokens(|attempt| attempt.usage.output_tokens);
-    let starts = rows.iter().map(|row| {
-        let started_at = row.attempt.started_at.unix_ms();
-        jiff::Timestamp::from_millisecond(started_at).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-    });
-    let starts: Vec<jiff::Timestamp> = starts.collect();
-    let params: [&(dyn ToSql + Sync); 15] = [
-        &tenants, &replies, &claims, &numbers, &sessions, &bots, &visitors, &upstreams, &models,
-        &outcomes, &sources, &inputs, &cached, &outputs, &starts,
-    ];
-    transaction.run(statement, &params).await?;
     Ok(())
 }
