@@ -52,17 +52,14 @@ pub const FEED_MENTIONS: usize = 128;
 /// Messages whose commit was learned before their predecessors', kept until those are known.
 pub const FEED_AHEAD: usize = 512;
 
-/// Entries one writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
+/// Entries the writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
 pub const WRITER_QUEUE: usize = 4_096;
 
-/// Mailbox of a writer; its handler only moves entries to the queue, so it is rarely deeper than one.
+/// Mailbox of the writer; its handler only moves entries to the queue, so it is rarely deeper than one.
 pub const WRITER_MAILBOX: usize = 1_024;
 
 /// Entries in one transaction: beyond a few hundred a larger batch is no cheaper per message.
 pub const WRITER_BATCH: usize = 256;
-
-/// Writers of one node. Two keep PostgreSQL busy while the other's commit waits for the disk.
-pub const WRITERS: usize = 2;
 
 /// Mailbox of the LLM pool: acquisitions and releases of every running reply.
 pub const POOL_MAILBOX: usize = 4_096;

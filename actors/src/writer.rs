@@ -1,10 +1,12 @@
 //! `MessageWriter`: group commit.
 //!
-//! Started by the node, a few of them; sessions are spread over them by hash, so one session's entries
-//! stay in order. Each collects entries while a batch is being committed, then writes the next batch in
-//! one transaction and answers each sender after COMMIT. A panic in storage fails only the entry that
-//! causes it. If a writer dies all the same, its senders learn at once that their entry's fate is
-//! unknown; repeating it is safe, because every entry is idempotent.
+//! One, started by the node. It collects entries while a batch is being committed, and for a moment longer
+//! where more are about to come ([`Arrivals`]), then writes the next batch in one transaction and answers each
+//! sender after COMMIT. A panic in storage fails only the entry that causes it. If the writer dies all the same,
+//! its senders learn at once that their entry's fate is unknown; repeating it is safe, because every entry is
+//! idempotent.
+
+mod arrivals;
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +18,8 @@ use futures_util::FutureExt;
 use hubbub_protocol::{SessionId, TenantId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+use arrivals::Arrivals;
 
 use crate::capacity;
 use crate::ports::{Append, AppendRefusal, Appended, MessageStore, StoreError};
@@ -51,39 +55,32 @@ struct QueuedAppend {
     answer: oneshot::Sender<AppendResult>,
 }
 
-/// The way to the writers.
+/// The way to the writer.
 #[derive(Clone)]
-pub(crate) struct WriterHandle(Arc<[Arc<Permanent<MessageWriter>>]>);
+pub(crate) struct WriterHandle(Arc<Permanent<MessageWriter>>);
 
 impl WriterHandle {
-    /// Starts the writers on the current arbiter.
+    /// Starts the writer on the current arbiter.
     pub(crate) fn start(store: &Arc<dyn MessageStore>, fatal: &Fatal) -> Self {
-        let start_one = |_| {
-            let store = store.clone();
-            Permanent::start(
-                "message_writer",
-                capacity::WRITER_MAILBOX,
-                fatal.clone(),
-                move || MessageWriter::new(store.clone()),
-            )
-        };
-        Self((0..capacity::WRITERS).map(start_one).collect())
+        let store = store.clone();
+        Self(Permanent::start(
+            "message_writer",
+            capacity::WRITER_MAILBOX,
+            fatal.clone(),
+            move || MessageWriter::new(store.clone()),
+        ))
     }
 
     /// Commits one entry. The future can be awaited anywhere, or dropped: the entry is written anyway.
     pub(crate) fn append(&self, append: Append) -> impl Future<Output = AppendResult> + 'static {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + capacity::APPEND_DEADLINE;
-        let sent = match self.writer_of(append.session()) {
-            Some(writer) => writer
-                .try_send(AppendEntry(QueuedAppend {
-                    append,
-                    deadline,
-                    answer,
-                }))
-                .is_ok(),
-            None => false,
-        };
+        let entry = AppendEntry(QueuedAppend {
+            append,
+            deadline,
+            answer,
+        });
+        let sent = self.0.try_send(entry).is_ok();
         async move {
             if !sent {
                 return Err(AppendError::Overloaded);
@@ -92,12 +89,6 @@ impl WriterHandle {
             answered.await.unwrap_or(Err(AppendError::Unavailable))
         }
     }
-
-    fn writer_of(&self, session: SessionId) -> Option<&Arc<Permanent<MessageWriter>>> {
-        // The low bits of a UUIDv7 are random.
-        let shard = session.0.as_u128() % (self.0.len().max(1) as u128);
-        self.0.get(usize::try_from(shard).unwrap_or(0))
-    }
 }
 
 /// The actor.
@@ -105,6 +96,8 @@ pub(crate) struct MessageWriter {
     store: Arc<dyn MessageStore>,
     queue: Vec<QueuedAppend>,
     committing: bool,
+    gathering: bool,
+    arrivals: Arrivals,
     touched: HashSet<(TenantId, SessionId)>,
     touch_scheduled: bool,
 }
@@ -115,15 +108,32 @@ impl MessageWriter {
             store,
             queue: Vec::new(),
             committing: false,
+            gathering: false,
+            arrivals: Arrivals::new(Instant::now()),
             touched: HashSet::new(),
             touch_scheduled: false,
         }
     }
 
     fn commit_next(&mut self, ctx: &mut Context<Self>) {
-        if self.committing || self.queue.is_empty() {
+        if self.committing || self.gathering || self.queue.is_empty() {
             return;
         }
+        let gather = self.arrivals.gather(Instant::now());
+        if !gather.is_zero() && self.queue.len() < capacity::WRITER_BATCH {
+            self.gathering = true;
+            ctx.run_later(gather, |writer, ctx| {
+                writer.gathering = false;
+                writer.arrivals.began(Instant::now());
+                writer.commit_now(ctx);
+            });
+            return;
+        }
+        self.arrivals.began(Instant::now());
+        self.commit_now(ctx);
+    }
+
+    fn commit_now(&mut self, ctx: &mut Context<Self>) {
         let size = self.queue.len().min(capacity::WRITER_BATCH);
         let batch: Vec<QueuedAppend> = self.queue.drain(..size).collect();
         self.committing = true;
@@ -179,6 +189,7 @@ impl Handler<AppendEntry> for MessageWriter {
             return;
         }
         self.queue.push(entry);
+        self.arrivals.note(Instant::now());
         self.commit_next(ctx);
     }
 }

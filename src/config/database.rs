@@ -120,7 +120,7 @@ impl DatabaseConfig {
             writer_connections: from.size(
                 key(
                     "writer_connections",
-                    "Connections of the message writer: one for each of two batches in flight, one for leases, one for activity.",
+                    "Connections of the message writer: one for its batch, one for leases, one for activity.",
                 ),
                 4,
                 2..=64,

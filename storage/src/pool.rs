@@ -68,7 +68,7 @@ pub struct StorageConfig {
     pub migration_url: Option<DatabaseUrl>,
     /// Most connections of the server's role.
     pub app_connections: usize,
-    /// Most connections of the writer's role: one for each writer, and two for leases and activity.
+    /// Most connections of the writer's role: one for its batch, and two for leases and activity.
     pub writer_connections: usize,
     /// Longest wait for a free connection.
     pub wait_timeout: Duration,

@@ -21,6 +21,8 @@ mod append;
 mod as_sent;
 #[path = "storage/fixture.rs"]
 mod fixture;
+#[path = "storage/fresh.rs"]
+mod fresh;
 #[path = "storage/isolation.rs"]
 mod isolation;
 #[path = "storage/ledger.rs"]

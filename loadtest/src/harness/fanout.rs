@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use super::arrivals::Arrivals;
-use super::process;
+use super::process::{self, Usage};
 use super::report::{Report, Violations};
 use super::stats::{Latencies, number, ratio};
 use super::target::{Progress, Target, say};
@@ -257,40 +257,46 @@ pub async fn run(
     }
     let title = format!("fanout -s {} -d {}", options.sessions, options.devices);
     let mut report = Report::new(title, target.name());
-    let received = number(deliveries.received.load(Ordering::Relaxed));
     fill(&mut report, &deliveries, options, seconds);
-    let acked = number(deliveries.acked.load(Ordering::Relaxed));
-    let cost = |report: &mut Report, who: &str, cpu: f64| {
-        report.push(format!("{who} CPU"), ratio(cpu, seconds), "cores");
-        report.push(
-            format!("{who} CPU per message"),
-            ratio(cpu * 1e3, acked),
-            "ms",
-        );
-        report.push(
-            format!("{who} CPU per 100,000 deliveries"),
-            ratio(cpu * 1e5, received),
-            "s",
-        );
+    let cost = Cost {
+        seconds,
+        messages: number(deliveries.acked.load(Ordering::Relaxed)),
+        deliveries: number(deliveries.received.load(Ordering::Relaxed)),
     };
-    for (who, before, after) in [
-        ("server", before, after),
-        ("harness", Some(own_before), Some(own_after)),
-    ] {
-        if let (Some(before), Some(after)) = (before, after) {
-            cost(&mut report, who, after.cpu_seconds - before.cpu_seconds);
-            report.push(
-                format!("{who} memory after"),
-                after.rss_bytes / 1_048_576.0,
-                "MiB",
-            );
-        }
-    }
+    cost.of(&mut report, "server", before, after);
+    cost.of(&mut report, "harness", Some(own_before), Some(own_after));
     if let (Some(before), Some(after)) = (before, after) {
         let cpu = after.database_cpu_seconds - before.database_cpu_seconds;
-        cost(&mut report, "database", cpu);
+        cost.cpu(&mut report, "database", cpu);
     }
     Ok(report)
+}
+
+/// What CPU time is shared out over.
+struct Cost {
+    seconds: f64,
+    messages: f64,
+    deliveries: f64,
+}
+
+impl Cost {
+    fn of(&self, report: &mut Report, who: &str, before: Option<Usage>, after: Option<Usage>) {
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
+        self.cpu(report, who, after.cpu_seconds - before.cpu_seconds);
+        let memory = after.rss_bytes / 1_048_576.0;
+        report.push(format!("{who} memory after"), memory, "MiB");
+    }
+
+    fn cpu(&self, report: &mut Report, who: &str, cpu: f64) {
+        let per_message = ratio(cpu * 1e3, self.messages);
+        let per_delivery = ratio(cpu * 1e5, self.deliveries);
+        report.push(format!("{who} CPU"), ratio(cpu, self.seconds), "cores");
+        report.push(format!("{who} CPU per message"), per_message, "ms");
+        let name = format!("{who} CPU per 100,000 deliveries");
+        report.push(name, per_delivery, "s");
+    }
 }
 
 /// Tells how it goes until the time is up.
