@@ -52,6 +52,12 @@ pub const FEED_MENTIONS: usize = 128;
 /// Messages whose commit was learned before their predecessors', kept until those are known.
 pub const FEED_AHEAD: usize = 512;
 
+/// What a session remembers of its conversation, in bytes of text. Beyond that, prompts are read from storage.
+pub const RECALLED_BYTES: usize = 16 * 1024;
+
+/// The same in messages: 64 × ~100 bytes beside their text.
+pub const RECALLED: usize = 64;
+
 /// Entries the writer holds while a batch is being committed: 0.2 s at 20,000 messages a second.
 pub const WRITER_QUEUE: usize = 4_096;
 

@@ -61,6 +61,8 @@ pub(crate) struct ReplyTask {
     pub(crate) read_by: Option<String>,
     /// What people told the bot when they gave the conversation back to it.
     pub(crate) summary: Option<String>,
+    /// What was said up to the question, in any order; `None`: it is to be read.
+    pub(crate) conversation: Option<Conversation>,
 }
 
 /// Stops the reply: its stream is dropped, which closes the upstream's request.
@@ -294,22 +296,22 @@ impl Work {
         }
     }
 
-    /// The conversation, as much of it as the largest window of the route holds. Read before there is a slot:
+    /// The conversation, as much of it as the largest window of the route holds. Read, if it has to be, before there is a slot:
     /// none is held while the database works, nor the database's while the answer streams.
     async fn conversation(&self, route: &[usize]) -> Result<Conversation, Stopped> {
-        let ReplyTask {
-            tenant,
-            session,
-            to,
-            ..
-        } = self.task;
-        let largest = self.largest_window(route);
-        let size = prompt::page_size(largest.unwrap_or_default());
-        let read = self.node.store.list_prompt(tenant, session, to, size);
-        let read = read.await.map_err(Stopped::store)?;
+        let task = &self.task;
+        let conversation = if let Some(known) = &task.conversation {
+            known.clone()
+        } else {
+            let largest = self.largest_window(route);
+            let size = prompt::page_size(largest.unwrap_or_default());
+            let store = &self.node.store;
+            let read = store.list_prompt(task.tenant, task.session, task.to, size);
+            read.await.map_err(Stopped::store)?
+        };
         Ok(Conversation {
-            said: turns::conversation(read.said, to),
-            ..read
+            said: turns::conversation(conversation.said, task.to),
+            ..conversation
         })
     }
 

@@ -20,6 +20,7 @@ mod live;
 mod noting;
 mod posting;
 mod presence;
+mod recall;
 mod signals;
 mod stopping;
 mod turn;

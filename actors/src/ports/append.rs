@@ -147,6 +147,8 @@ pub enum Appended {
         duplicate: bool,
         /// The pending reply stored with it, now or earlier.
         reply: Option<ReplyId>,
+        /// Whether its tenant has a budget; `None` if nobody looked.
+        has_budget: Option<bool>,
     },
     /// The reply is ended without a message.
     ReplyEnded,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hubbub_protocol::reply::ReplyFrame;
-use hubbub_protocol::{ErrorCode, ReplyId, ReplyState, Seq, ServerFrame, Timestamp};
+use hubbub_protocol::{
+    ErrorCode, FailureReason, ReplyId, ReplyState, Role, Seq, ServerFrame, Timestamp,
+};
 use tokio::time::Instant;
 
 use super::Session;
@@ -13,8 +15,8 @@ use super::turn::Question;
 use crate::device::TextPosition;
 use crate::ending::{END_RETRY, end_state, failed, lost, without_text};
 use crate::ports::{
-    Append, AppendRefusal, Appended, Attempt, AttemptOutcome, Claim, FinishedReply, PendingReply,
-    ReplyEnd,
+    Append, AppendRefusal, Appended, Attempt, AttemptOutcome, Claim, Conversation, FinishedReply,
+    PendingReply, ReplyEnd, ReplyFailure, Said,
 };
 use crate::rejection::Rejection;
 use crate::reply::messages::{ReplyProgress, ReplyStep};
@@ -59,6 +61,7 @@ impl Live {
             tab: self.tab.clone(),
             read_by: self.read_by.clone(),
             summary: self.record.summary.clone(),
+            conversation: self.conversation(&question),
             absence: self.attendance.absence(),
         };
         let (reply, fence) = (question.reply, question.fence);
@@ -75,6 +78,14 @@ impl Live {
                 }
             }
         });
+    }
+
+    /// What the question is to be answered with, if all of it is known.
+    fn conversation(&self, question: &Question) -> Option<Conversation> {
+        Some(Conversation {
+            said: self.recall.up_to(question.to)?,
+            has_budget: question.has_budget?,
+        })
     }
 
     fn progressed(&mut self, progress: ReplyProgress, ctx: &mut Context<Session>) {
@@ -227,6 +238,10 @@ impl Live {
         result: AppendResult,
         ctx: &mut Context<Session>,
     ) {
+        if !matches!(result, Ok(Ok(_))) {
+            // Perhaps somebody else ended it.
+            self.recall.forget();
+        }
         let appended = match result {
             Ok(appended) => appended,
             Err(error) => {
@@ -256,10 +271,12 @@ impl Live {
         match appended {
             Ok(Appended::Message { message, .. }) => {
                 self.turns.note_told(finished.reply);
+                self.recall.message(&message, to);
                 self.tell_message(message);
             }
             Ok(Appended::ReplyEnded) => {
                 if let (Some(to), Some(state)) = (to, end_state(&finished.end)) {
+                    self.recall.ended(shown(to, &finished));
                     self.tell_end(finished.reply, to, state);
                 }
             }
@@ -290,6 +307,18 @@ impl Live {
             to,
             state,
         })
+    }
+}
+
+/// What was shown of an answer that ended without a message.
+fn shown(to: Seq, finished: &FinishedReply) -> Said {
+    let refused = |failure: &ReplyFailure| failure.reason == Some(FailureReason::Filtered);
+    Said {
+        at: to,
+        role: Role::Assistant,
+        answers: true,
+        filtered: matches!(&finished.end, ReplyEnd::Failed(failure) if refused(failure)),
+        text: finished.text.clone(),
     }
 }
 

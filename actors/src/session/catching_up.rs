@@ -112,6 +112,7 @@ impl Live {
                 // Nobody knows any more how soon it was wanted.
                 class: ReplyClass::Live,
                 fence: pending.fence,
+                has_budget: None,
             };
             if pending.fence == fence {
                 self.turns.ask(question);
@@ -126,6 +127,7 @@ impl Live {
     }
 
     fn read_on(&mut self, after: Seq, ctx: &mut Context<Session>) {
+        self.recall.forget();
         let read = self.read_after(after, PAGE);
         Self::spawn(ctx, read, |live, page, _| {
             let page = page.unwrap_or_default();

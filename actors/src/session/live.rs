@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Session;
 use super::feed::Feed;
+use super::recall::Recall;
 use super::turn::Turns;
 use crate::absence::Attendance;
 use crate::busy::BusyMark;
@@ -38,6 +39,8 @@ pub(super) struct Live {
     pub(super) record: SessionRecord,
     pub(super) turns: Turns,
     pub(super) feed: Feed,
+    /// What was said, for the next prompt.
+    pub(super) recall: Recall,
     pub(super) devices: Vec<Device>,
     pub(super) bot: BotWatch,
     pub(super) permit: SessionPermit,
@@ -117,6 +120,7 @@ impl Live {
             ),
             untold: None,
             feed: Feed::new(record.head),
+            recall: Recall::new(record.head),
             devices: Vec::new(),
             bot,
             permit,

@@ -157,13 +157,21 @@ impl Live {
                 message,
                 duplicate,
                 reply,
+                has_budget,
             })) => {
                 // Our own reply is stored with it: it was this very entry that was stored, by an attempt
                 // whose answer was lost.
                 let own = proposed.filter(|owed| reply == Some(owed.reply));
                 let duplicate = duplicate && own.is_none();
-                let posted =
-                    self.stored(message, duplicate, reply, own.map(|own| (own, class)), ctx);
+                let question = own.map(|owed| Question {
+                    reply: owed.reply,
+                    to: message.seq,
+                    asked_at: Instant::now(),
+                    class,
+                    fence: owed.fence,
+                    has_budget,
+                });
+                let posted = self.stored(message, duplicate, reply, question, ctx);
                 if let Some(owed) = own
                     && mode == SendMode::Interrupt
                 {
@@ -200,7 +208,7 @@ impl Live {
         message: StoredMessage,
         duplicate: bool,
         reply: Option<ReplyId>,
-        own: Option<(OwedReply, ReplyClass)>,
+        question: Option<Question>,
         ctx: &mut Context<Session>,
     ) -> Posted {
         let (seq, at) = (message.seq, message.at);
@@ -210,13 +218,6 @@ impl Live {
         if duplicate && reply.is_some_and(is_unheard) {
             self.reconcile_later(Duration::ZERO, ctx);
         }
-        let question = own.map(|(owed, class)| Question {
-            reply: owed.reply,
-            to: seq,
-            asked_at: Instant::now(),
-            class,
-            fence: owed.fence,
-        });
         let (asked, late) = match question {
             // Somebody else came to handle the session while it was being stored.
             Some(question) if question.fence != self.turns.fence() => (None, Some(question)),
@@ -224,6 +225,7 @@ impl Live {
         };
         let asks = asked.is_some().then(|| message.text.clone());
         self.turns.posted(asked);
+        self.recall.message(&message, None);
         self.tell_message(message);
         if let Some(text) = asks {
             self.escalate_for(&text, ctx);

@@ -25,6 +25,8 @@ pub(crate) struct Question {
     pub(crate) class: ReplyClass,
     /// The session's fence when it was asked.
     pub(crate) fence: Fence,
+    /// Whether its tenant had a budget when it was stored; `None` if nobody looked.
+    pub(crate) has_budget: Option<bool>,
 }
 
 /// The answer to it.

@@ -80,3 +80,19 @@ fn what_was_shown_of_an_answer_that_was_stopped_or_broke_off_is_part_of_the_conv
         );
     });
 }
+
+#[test]
+fn what_a_session_has_seen_from_its_beginning_is_not_read_again() {
+    run(async || {
+        let node = Node::start();
+        let session = node.open().await;
+        let mut device = node.join(session).await;
+        let before = node.store.lists();
+        for n in 0..3 {
+            node.post(session, "again").await.unwrap();
+            device.until_seq(Seq(2 * n + 2)).await;
+        }
+        assert_eq!(node.store.lists(), before);
+        assert_eq!(node.upstream.requests()[2].turns.len(), 6, "five and the bot's");
+    });
+}

@@ -211,6 +211,7 @@ fn answers(
                     message: *message,
                     duplicate: true,
                     reply,
+                    has_budget: None,
                 }),
                 AppendOutcome::Planned { index, duplicate } => {
                     let row = messages.get(index).ok_or_else(lost)?;
@@ -218,6 +219,7 @@ fn answers(
                         message: row.stored(at.ok_or_else(lost)?),
                         duplicate,
                         reply: row.asks.map(|owed| owed.reply),
+                        has_budget: None,
                     })
                 }
             })

@@ -37,7 +37,8 @@ const SAY: &str = "WITH said AS ( \
     asked AS ( \
       INSERT INTO replies (tenant_id, id, session_id, to_seq, state, node_id, fence) \
       SELECT $1, $10, $2, said.seq, 'pending', $11, $12 FROM said WHERE $10::uuid IS NOT NULL) \
-    SELECT seq, created_at FROM said";
+    SELECT seq, created_at, \
+      EXISTS (SELECT FROM budgets b WHERE b.tenant_id = $1) AS has_budget FROM said";
 
 // The session's row is locked, so that its fence stands until the commit.
 const END: &str = concat!(
@@ -173,7 +174,12 @@ async fn say(
     let Some(written) = rows.first() else {
         return Ok(None);
     };
-    message(written, row, asks.map(|owed| owed.reply)).map(Some)
+    let fields = Fields {
+        table: "budgets",
+        row: written,
+    };
+    let has_budget = fields.get("has_budget")?;
+    message(written, row, asks.map(|owed| owed.reply), Some(has_budget)).map(Some)
 }
 
 async fn end(
@@ -221,7 +227,7 @@ async fn end(
     match (rows.first(), message_row) {
         (None, _) => Ok(None),
         (Some(_), None) => Ok(Some(Appended::ReplyEnded)),
-        (Some(written), Some(row)) => message(written, row, None).map(Some),
+        (Some(written), Some(row)) => message(written, row, None, None).map(Some),
     }
 }
 
@@ -230,6 +236,7 @@ fn message(
     written: &Row,
     row: MessageRow,
     reply: Option<ReplyId>,
+    has_budget: Option<bool>,
 ) -> Result<Appended, StorageError> {
     let fields = Fields {
         table: "messages",
@@ -244,5 +251,6 @@ fn message(
         message: row.stored(at.into()),
         duplicate: false,
         reply,
+        has_budget,
     })
 }

@@ -139,6 +139,7 @@ pub fn stored(result: &Result<Appended, AppendRefusal>) -> (&StoredMessage, bool
             message,
             duplicate,
             reply,
+            ..
         }) => (message, *duplicate, *reply),
         other => panic!("not a message: {other:?}"),
     }

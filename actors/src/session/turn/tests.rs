@@ -11,6 +11,7 @@ fn question(to: u64) -> Question {
         asked_at: Instant::now(),
         class: ReplyClass::Live,
         fence: Fence::default(),
+        has_budget: None,
     }
 }
 

@@ -110,13 +110,14 @@ impl Rows {
         if let Append::Reply(end) = &append {
             self.ledger.record(end);
         }
+        let has_budget = self.ledger.budget.is_some();
         let row = self
             .sessions
             .get_mut(&session)
             .filter(|row| row.new.tenant == tenant)
             .ok_or(AppendRefusal::NoSession)?;
         match append {
-            Append::Message(message) => row.store(message),
+            Append::Message(message) => row.store(message, has_budget),
             Append::Reply(end) => row.end(&end),
         }
     }

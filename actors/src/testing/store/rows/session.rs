@@ -33,7 +33,11 @@ impl SessionRow {
         }
     }
 
-    pub(super) fn store(&mut self, new: NewMessage) -> Result<Appended, AppendRefusal> {
+    pub(super) fn store(
+        &mut self,
+        new: NewMessage,
+        has_budget: bool,
+    ) -> Result<Appended, AppendRefusal> {
         if let Some(stored) = self.find(new.id) {
             if stored.text != new.text || stored.reply.is_some() {
                 return Err(AppendRefusal::Conflict);
@@ -43,6 +47,7 @@ impl SessionRow {
                 message: stored.clone(),
                 duplicate: true,
                 reply: reply.map(|row| row.pending.reply),
+                has_budget: None,
             });
         }
         let seq = self.head().next();
@@ -80,6 +85,7 @@ impl SessionRow {
             message,
             duplicate: false,
             reply: new.reply.map(|owed| owed.reply),
+            has_budget: Some(has_budget),
         })
     }
 
@@ -115,6 +121,7 @@ impl SessionRow {
             message: message.ok_or(AppendRefusal::StaleClaim)?,
             duplicate: is_repeat,
             reply: None,
+            has_budget: None,
         })
     }
 }
