@@ -79,7 +79,7 @@ pub const LEASE_MAILBOX: usize = 4;
 /// Mailbox of a reply: nothing is sent to it but its cancellation.
 pub const REPLY_MAILBOX: usize = 4;
 
-/// Sessions whose activity is noted until the next write, per writer; more are noted at once.
+/// Sessions whose activity is noted until the next write; that of more is not noted.
 pub const TOUCHED_SESSIONS: usize = 16_384;
 
 /// Messages that killed their actor, remembered for quarantine.

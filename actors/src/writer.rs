@@ -6,27 +6,24 @@
 //! its senders learn at once that their entry's fate is unknown; repeating it is safe, because every entry is
 //! idempotent.
 
+mod activity;
 mod arrivals;
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use hubbub_protocol::{SessionId, TenantId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use activity::{Activity, SessionKey};
 use arrivals::Arrivals;
 
 use crate::capacity;
 use crate::ports::{Append, AppendRefusal, Appended, MessageStore, StoreError};
 use crate::supervision::{Fatal, Permanent};
-
-/// How often activity is written; sessions' `last_activity_at` is this imprecise.
-const TOUCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Pause before a failed batch is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -98,8 +95,7 @@ pub(crate) struct MessageWriter {
     committing: bool,
     gathering: bool,
     arrivals: Arrivals,
-    touched: HashSet<(TenantId, SessionId)>,
-    touch_scheduled: bool,
+    activity: Activity,
 }
 
 impl MessageWriter {
@@ -110,8 +106,7 @@ impl MessageWriter {
             committing: false,
             gathering: false,
             arrivals: Arrivals::new(Instant::now()),
-            touched: HashSet::new(),
-            touch_scheduled: false,
+            activity: Activity::default(),
         }
     }
 
@@ -140,39 +135,27 @@ impl MessageWriter {
         let store = self.store.clone();
         let commit = commit(store, batch)
             .into_actor(self)
-            .map(|touched, writer, ctx| {
+            .map(|active, writer, ctx| {
                 writer.committing = false;
-                writer.touch_later(touched, ctx);
+                writer.note_activity(active, ctx);
                 writer.commit_next(ctx);
             });
         ctx.spawn(commit);
     }
 
-    /// Activity is written behind, coalesced: updating an indexed column in every batch would cost
-    /// more than the messages themselves.
-    fn touch_later(&mut self, sessions: Vec<(TenantId, SessionId)>, ctx: &mut Context<Self>) {
-        self.touched.extend(sessions);
-        if self.touched.len() >= capacity::TOUCHED_SESSIONS {
-            self.touch_now(ctx);
-        } else if !self.touch_scheduled && !self.touched.is_empty() {
-            self.touch_scheduled = true;
-            ctx.run_later(TOUCH_INTERVAL, |writer, ctx| {
-                writer.touch_scheduled = false;
-                writer.touch_now(ctx);
-            });
+    fn note_activity(&mut self, sessions: Vec<SessionKey>, ctx: &mut Context<Self>) {
+        self.activity.note(sessions);
+        if !self.activity.begin() {
+            return;
         }
-    }
-
-    fn touch_now(&mut self, ctx: &mut Context<Self>) {
-        let sessions = self.touched.drain().collect();
-        let store = self.store.clone();
-        let touch = async move {
-            if store.touch(sessions).await.is_err() {
-                // Why, storage has told.
-                tracing::debug!("activity of some sessions was not written");
-            }
-        };
-        ctx.spawn(touch.into_actor(self));
+        ctx.run_later(activity::GATHER, |writer, ctx| {
+            let round = activity::write(writer.store.clone(), writer.activity.take());
+            let round = round.into_actor(writer).map(|(), writer, ctx| {
+                writer.activity.end();
+                writer.note_activity(Vec::new(), ctx);
+            });
+            ctx.spawn(round);
+        });
     }
 }
 
@@ -196,10 +179,7 @@ impl Handler<AppendEntry> for MessageWriter {
 
 /// Commits a batch, retrying while storage may come back at any moment, and answers its senders. Returns the sessions
 /// that got something.
-async fn commit(
-    store: Arc<dyn MessageStore>,
-    batch: Vec<QueuedAppend>,
-) -> Vec<(TenantId, SessionId)> {
+async fn commit(store: Arc<dyn MessageStore>, batch: Vec<QueuedAppend>) -> Vec<SessionKey> {
     let mut batch = batch;
     loop {
         batch = drop_expired(batch);

@@ -93,6 +93,10 @@ fn what_a_session_has_seen_from_its_beginning_is_not_read_again() {
             device.until_seq(Seq(2 * n + 2)).await;
         }
         assert_eq!(node.store.lists(), before);
-        assert_eq!(node.upstream.requests()[2].turns.len(), 6, "five and the bot's");
+        assert_eq!(
+            node.upstream.requests()[2].turns.len(),
+            6,
+            "five and the bot's"
+        );
     });
 }
