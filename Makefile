@@ -67,10 +67,16 @@ load: widget ## Load the server with a simulated model and print the figures (re
 	cargo build --locked --release -p hubbub -p hubbub-loadtest
 	$(TARGET)/release/load run --hubbub $(TARGET)/release/hubbub --report load-report.json
 
+bench: widget ## Compare with a bare server, five runs: one core each, then chats on two cores (an hour)
+	cargo build --locked --release -p hubbub -p hubbub-loadtest
+	$(TARGET)/release/load bench --report bench-one-core.json
+	$(TARGET)/release/load bench --server-cpus 0,1 --load-cpus 0,1 --only-chats --chats 500,1000 \
+	  --report bench-two-cores.json
+
 chaos: widget ## Kill the server many times while visitors chat: make chaos KILLS=1000 SEED=1
 	KILLS="$(KILLS)" SEED="$(SEED)" cargo test --locked --test server -- \
 	  --ignored --exact --nocapture kills::what_is_acknowledged_survives_many_kills
 
 ci: test ## What .ci/run runs
 
-.PHONY: help setup model widget build run test test-rust test-widget test-browser lint release load chaos ci
+.PHONY: help setup model widget build run test test-rust test-widget test-browser lint release load bench chaos ci

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod arrivals;
+pub mod bench;
 pub mod chats;
 pub mod fanout;
 pub mod flaky;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hubbub_loadtest::harness::target::{Target, TargetArguments, say};
 use hubbub_loadtest::harness::{
-    chats, fanout, flaky, idle, noisy, overload, report, run, slow, takeover,
+    bench, chats, fanout, flaky, idle, noisy, overload, report, run, slow, takeover,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,8 @@ enum Scenario {
     FlakyUpstream(flaky::FlakyUpstream),
     /// Starts the servers itself and runs scenarios against them, beside a bare reference.
     Run(run::Run),
+    /// What is compared with a bare server, as a table with its goals. Starts its servers itself.
+    Bench(bench::Bench),
 }
 
 // One thread: the harness shares the machine with the server it measures.
@@ -65,9 +67,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         Scenario::Takeover(options) => vec![takeover::run(options, &stop).await?],
         Scenario::FlakyUpstream(options) => vec![flaky::run(options, &stop).await?],
         Scenario::Run(options) => run::run(options, arguments.target.connect_rate, &stop).await?,
+        Scenario::Bench(options) => bench::run(options, &stop).await?,
     };
     listening.abort();
     let mut out = std::io::stdout();
+    if matches!(arguments.scenario, Scenario::Bench(_)) {
+        writeln!(out, "\n{}", bench::table(&reports))?;
+    }
     for report in &reports {
         writeln!(out, "\n{}", report.markdown())?;
     }
