@@ -296,8 +296,8 @@ impl Work {
         }
     }
 
-    /// The conversation, as much of it as the largest window of the route holds. Read, if it has to be, before there is a slot:
-    /// none is held while the database works, nor the database's while the answer streams.
+    /// The conversation, as much of it as the largest window of the route holds. Read, if it has to be, before
+    /// there is a slot: none is held while the database works, nor the database's while the answer streams.
     async fn conversation(&self, route: &[usize]) -> Result<Conversation, Stopped> {
         let task = &self.task;
         let conversation = if let Some(known) = &task.conversation {

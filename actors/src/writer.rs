@@ -119,16 +119,15 @@ impl MessageWriter {
             self.gathering = true;
             ctx.run_later(gather, |writer, ctx| {
                 writer.gathering = false;
-                writer.arrivals.began(Instant::now());
                 writer.commit_now(ctx);
             });
             return;
         }
-        self.arrivals.began(Instant::now());
         self.commit_now(ctx);
     }
 
     fn commit_now(&mut self, ctx: &mut Context<Self>) {
+        self.arrivals.began(Instant::now());
         let size = self.queue.len().min(capacity::WRITER_BATCH);
         let batch: Vec<QueuedAppend> = self.queue.drain(..size).collect();
         self.committing = true;

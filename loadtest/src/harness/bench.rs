@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::chats::{self, Chats};
@@ -129,6 +128,11 @@ pub async fn run(options: &Bench, stop: &CancellationToken) -> anyhow::Result<Ve
 }
 
 fn pin(cpus: &[usize]) -> anyhow::Result<()> {
+    let most = CpuSet::MAX_CPU;
+    anyhow::ensure!(
+        cpus.iter().all(|cpu| *cpu < most),
+        "there are no CPUs {cpus:?}"
+    );
     let mut set = CpuSet::new();
     for cpu in cpus {
         set.set(*cpu);
@@ -144,10 +148,7 @@ async fn one_run(
 ) -> anyhow::Result<Report> {
     pin(&options.server_cpus)?;
     if bare {
-        let mut command = Command::new(options.programs.tools()?.join("bare"));
-        let url = format!("{}/v1", upstream.server.url);
-        command.args(["--listen", "127.0.0.1:0", "--upstream", &url]);
-        let server = Server::tool(command).await.context("bare")?;
+        let server = Server::bare(&options.programs, upstream).await?;
         pin(&options.load_cpus)?;
         let target = rig::target(&server, None, CONNECT_RATE)?;
         return measure(options, &target, upstream, stop).await;

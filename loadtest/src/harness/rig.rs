@@ -72,6 +72,17 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts the bare reference in front of an upstream.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn bare(programs: &Programs, upstream: &Upstream) -> anyhow::Result<Self> {
+        let mut command = Command::new(programs.tools()?.join("bare"));
+        let url = format!("{}/v1", upstream.server.url);
+        command.args(["--listen", "127.0.0.1:0", "--upstream", &url]);
+        Self::tool(command).await.context("bare")
+    }
+
     /// Starts a tool that prints `listening on http://…`.
     ///
     /// # Errors

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Report;
@@ -93,14 +92,7 @@ async fn one_run(
     reports: &mut Vec<Report>,
 ) -> anyhow::Result<()> {
     if !options.no_bare {
-        let mut bare = Command::new(options.programs.tools()?.join("bare"));
-        bare.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--upstream",
-            &format!("{}/v1", upstream.server.url),
-        ]);
-        let bare = Server::tool(bare).await.context("bare")?;
+        let bare = Server::bare(&options.programs, upstream).await?;
         let target = rig::target(&bare, None, connect_rate)?;
         scenarios(&target, options, upstream, stop, reports).await?;
     }

@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 
 use deadpool_postgres::Pool;
 use futures_util::future;
-use hubbub_actors::ports::{Append, AppendRefusal, Appended, Claim, Fence};
+use hubbub_actors::ports::{Append, Appended, Claim, Fence};
 use hubbub_protocol::{NodeId, SessionId, TenantId, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::Results;
 use super::plan::{self, AppendOutcome, Known, KnownReply, Plan, Snapshot, Stored};
 use super::write::write_and_commit;
 use crate::StorageError;
@@ -48,10 +49,7 @@ const LOCK_REPLIES: &str = "SELECT r.tenant_id, r.id, r.session_id, r.state, r.n
      WHERE r.tenant_id = k.tenant_id AND r.id = k.id FOR NO KEY UPDATE) AS r";
 
 /// Commits a batch; see [`hubbub_actors::ports::MessageStore::append`].
-pub(super) async fn append(
-    pool: &Pool,
-    batch: Vec<Append>,
-) -> Result<Vec<Result<Appended, AppendRefusal>>, StorageError> {
+pub(super) async fn append(pool: &Pool, batch: Vec<Append>) -> Result<Results, StorageError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -189,10 +187,7 @@ fn snapshot(
     Ok(snapshot)
 }
 
-fn answers(
-    plan: Plan,
-    at: Option<Timestamp>,
-) -> Result<Vec<Result<Appended, AppendRefusal>>, StorageError> {
+fn answers(plan: Plan, at: Option<Timestamp>) -> Result<Results, StorageError> {
     let Plan {
         messages, outcomes, ..
     } = plan;

@@ -11,9 +11,9 @@ use hubbub_actors::ports::{Append, Appended};
 use hubbub_protocol::{Cut, ReplyId};
 use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Row, Statement};
-use uuid::Uuid;
 
 use super::rows::{EndRow, MessageRow};
+use super::write::is_estimated;
 use crate::StorageError;
 use crate::fields::{Fields, bigint};
 use crate::messages::role_number;
@@ -107,7 +107,7 @@ async fn write_all(
     // By session, each one's in their order: batches of several nodes wait for each other in the same order.
     let mut order: Vec<(usize, &Append)> = batch.iter().enumerate().collect();
     order.sort_by_key(|(_, entry)| (entry.session(), entry.tenant()));
-    let mut written = transaction
+    let written = transaction
         .commit_behind(async |transaction| {
             // Polled in this order, so sent in this order.
             let entries = order
@@ -119,13 +119,9 @@ async fn write_all(
             StorageError::first_cause(written)
         })
         .await?;
-    let mut results: Vec<Option<Appended>> = batch.iter().map(|_| None).collect();
-    for ((index, _), appended) in order.iter().zip(written.drain(..)) {
-        if let Some(result) = results.get_mut(*index) {
-            *result = appended;
-        }
-    }
-    Ok(results)
+    let mut written: Vec<_> = order.into_iter().zip(written).collect();
+    written.sort_by_key(|((index, _), _)| *index);
+    Ok(written.into_iter().map(|(_, appended)| appended).collect())
 }
 
 struct Statements {
@@ -194,11 +190,10 @@ async fn end(
         .as_ref()
         .map(|message| message.digest.as_slice());
     let columns = ledger::Columns::of(attempts);
-    let id: Uuid = end.reply.0;
     let reply: [&(dyn ToSql + Sync); 22] = [
         &end.tenant.0,
         &end.session.0,
-        &id,
+        &end.reply.0,
         &end.node.0,
         &bigint(end.claim.0),
         &row.state,
@@ -211,7 +206,7 @@ async fn end(
         &end.first_token_ms.map(bigint),
         &bigint(end.latency_ms),
         &failure.and_then(|failure| Some(failure.reason?.as_str())),
-        &usage.is_some_and(|usage| usage.estimated),
+        &is_estimated(usage),
         &end.author,
         &end.text,
         &digest,

@@ -213,7 +213,7 @@ fn told<'a>(
     failures.iter().map(|failure| column((*failure)?)).collect()
 }
 
-fn is_estimated(usage: Option<Usage>) -> bool {
+pub(super) fn is_estimated(usage: Option<Usage>) -> bool {
     usage.is_some_and(|usage| usage.estimated)
 }
 

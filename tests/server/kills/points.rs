@@ -57,6 +57,9 @@ const RENEW: &str = "INSERT INTO nodes";
 const RELEASE: &str = "DELETE FROM nodes WHERE id";
 const CLAIM: &str = "UPDATE replies r SET node_id";
 const COMMIT: &str = "COMMIT";
+/// A message that is a statement of its own, and the end of a reply that is.
+const MESSAGE_ALONE: &str = "WITH said AS";
+const END_ALONE: &str = "held AS MATERIALIZED";
 
 /// A place in the message writer's transaction.
 const fn place(behind: &'static str, statement: &'static str, stop: Stop) -> Place {
@@ -75,6 +78,18 @@ const fn point(name: &'static str, at: At) -> Point {
 /// In the order in which a message passes them.
 pub const POINTS: &[Point] = &[
     point("message-sent", At::Sight(Sight::Sent)),
+    point(
+        "before-message-alone",
+        At::Place(place("", MESSAGE_ALONE, Stop::Unsent)),
+    ),
+    point(
+        "message-alone-unanswered",
+        At::Place(place("", MESSAGE_ALONE, Stop::Unanswered)),
+    ),
+    point(
+        "message-alone-answered",
+        At::Place(place("", MESSAGE_ALONE, Stop::Answered)),
+    ),
     point("before-begin", At::Place(place("", LOCKS, Stop::Begin))),
     point("before-locks", At::Place(place("", LOCKS, Stop::Unsent))),
     point("locks-held", At::Place(place("", LOCKS, Stop::Unanswered))),
@@ -123,6 +138,18 @@ pub const POINTS: &[Point] = &[
     point(
         "reply-committed",
         At::Place(place(END, COMMIT, Stop::Answered)),
+    ),
+    point(
+        "before-reply-alone",
+        At::Place(place("", END_ALONE, Stop::Unsent)),
+    ),
+    point(
+        "reply-alone-unanswered",
+        At::Place(place("", END_ALONE, Stop::Unanswered)),
+    ),
+    point(
+        "reply-alone-answered",
+        At::Place(place("", END_ALONE, Stop::Answered)),
     ),
     point("reply-received", At::Sight(Sight::Answered)),
     point("any-moment", At::Within(600)),
